@@ -1,0 +1,23 @@
+"""Identifiers. Ids are opaque to everyone but their maker; only equality may be relied on."""
+
+import secrets
+import uuid
+from typing import NewType
+
+NodeId = NewType("NodeId", str)
+
+
+def new_uuid() -> str:
+    """Return a random UUID in its usual text form."""
+    return str(uuid.uuid4())
+
+
+def new_short_id() -> str:
+    """Return 8 characters that people can read aloud: 40 random bits in base 32 without look-alikes."""
+    alphabet = "abcdefghijkmnpqrstuvwxyz23456789"
+    return "".join(secrets.choice(alphabet) for _ in range(8))
+
+
+def new_etag() -> str:
+    """Return a value that no earlier state of the same thing has had."""
+    return secrets.token_hex(8)

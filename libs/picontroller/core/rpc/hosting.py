@@ -1,0 +1,125 @@
+"""Running services in this process: one, or all of them. The same code either way."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import grpc
+from picontroller.core.clock import Clock
+from picontroller.core.rpc.authentication import Authenticator, Forwarded
+from picontroller.core.rpc.interceptors import (
+    AccessLog,
+    Authorisation,
+    Callers,
+    Deadlines,
+    Errors,
+    Interceptor,
+    Limits,
+    Metrics,
+    RequestIds,
+    Validation,
+)
+from picontroller.core.rpc.server import Server
+from picontroller.core.rpc.validation import Validator
+from picontroller.core.rpc.wiring import Service
+from picontroller.core.tasks import cancel_and_wait, keep_running
+from picontroller.core.tls.channels import server_credentials
+from picontroller.core.tls.identity import IdentityFolder
+
+log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How every server of a process behaves: whom it believes, what it checks, how long it waits for calls in flight when it stops."""
+
+    validator: Validator
+    clock: Clock
+    forwarded: Forwarded | None = None
+    grace_seconds: float = GRACE_SECONDS
+
+
+def chain(identity: IdentityFolder, manners: Manners) -> list[Interceptor]:
+    """Return the interceptors in their order, outermost first."""
+    authenticator = Authenticator(lambda: identity.trust.trust_domain, manners.forwarded, lambda: manners.clock.now().timestamp())
+    return [
+        RequestIds(),
+        AccessLog(),
+        Metrics(manners.clock),
+        Errors(),
+        Callers(authenticator),
+        Authorisation(),
+        Limits(),
+        Deadlines(),
+        Validation(manners.validator),
+    ]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service that serves. ``addresses`` are those that were bound, ports resolved."""
+
+    service: Service
+    server: Server
+    addresses: tuple[str, ...]
+
+
+@asynccontextmanager
+async def serving(service: Service, identity: IdentityFolder, addresses: Sequence[str], manners: Manners) -> AsyncIterator[Running]:
+    """Serve ``service`` on ``addresses`` and do its background work; drain it on the way out.
+
+    Raises OSError naming the address that can't be had.
+    """
+    server = Server(service.register, chain(identity, manners))
+    await server.start(addresses, server_credentials(identity))
+    loop = asyncio.get_running_loop()
+    tasks = [
+        loop.create_task(keep_running(f"{service.name}: {name}", work, manners.clock), name=f"{service.name}: {name}")
+        for name, work in service.background.items()
+    ]
+    log.info("service is up", extra={"service": service.name, "addresses": server.bound})
+    try:
+        yield Running(service, server, tuple(server.bound))
+    finally:
+        await server.drain(manners.grace_seconds)
+        await cancel_and_wait(*tasks)
+        log.info("service has stopped", extra={"service": service.name})
+
+
+@asynccontextmanager
+async def until_signalled(on_signal: Callable[[], None] | None = None) -> AsyncIterator[asyncio.Event]:
+    """Yield an event that SIGTERM and SIGINT set. A second signal ends the process at once, as people expect."""
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+
+    def stop() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        if on_signal is not None:
+            on_signal()
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        yield stopping
+    finally:
+        with suppress(ValueError, RuntimeError):
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+
+async def healthy(channel: grpc.aio.Channel, seconds: float) -> bool:
+    """Return whether the server behind ``channel`` says SERVING within ``seconds``."""
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    stub = health_pb2_grpc.HealthStub(channel)
+    try:
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=seconds, wait_for_ready=True)
+    except grpc.aio.AioRpcError:
+        return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -1,0 +1,43 @@
+"""What a service gets to build itself from, and what it hands back.
+
+Each service has a ``wiring.py`` with ``build(surroundings)``, an asynchronous context manager that opens its store and yields a ``Service``.
+Who hosts it, and how many others live in the same process, it never learns.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from picontroller.core.clock import Clock
+from picontroller.core.rpc.mesh import Mesh
+from picontroller.core.rpc.server import Register
+from picontroller.core.tls.identity import IdentityFolder
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The outside of a service: its own folder, its settings section, its identity, its peers, and the time."""
+
+    name: str
+    data_dir: Path
+    settings: Any
+    identity: IdentityFolder
+    mesh: Mesh
+    clock: Clock
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service that was built: what it serves, and the work it does in the background, by name.
+
+    Background work is run again when it fails and cancelled when the service stops.
+    """
+
+    name: str
+    register: tuple[Register, ...]
+    background: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+
+
+Build = Callable[[Surroundings], AbstractAsyncContextManager[Service]]

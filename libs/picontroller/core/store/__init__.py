@@ -1,0 +1,1 @@
+"""State on disk: one SQLite file a service, one writer, changes and their events in one transaction."""

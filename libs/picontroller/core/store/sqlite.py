@@ -1,0 +1,243 @@
+"""A SQLite file with one writer.
+
+All changes go through one thread and one connection. Whatever is waiting when a transaction begins shares its commit, each piece of work in
+a savepoint of its own: on an SD card a commit costs a flush of 5-50 ms, so this is what makes the difference between 50 and thousands of
+writes a second, at no cost in safety (``synchronous=FULL``: what was acknowledged survives a power cut if the disk honours flushes).
+
+apsw carries its own SQLite, newer than 3.51.3; Debian 12's 3.40 can corrupt a WAL file that two connections checkpoint.
+"""
+
+import asyncio
+import concurrent.futures
+import fcntl
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import apsw
+from picontroller.core.errors import DataLoss, Error, FailedPrecondition, QuotaExceeded, Unavailable
+from picontroller.core.files import make_private_folder
+from picontroller.core.store.migrations import migrate
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+LARGEST_BATCH = 200
+_SETTINGS = (
+    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY;"
+    "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA journal_size_limit=67108864"
+)
+
+
+class _Job:
+    """One piece of work with the future of who waits for it."""
+
+    __slots__ = ("error", "future", "loop", "result", "work")
+
+    def __init__(self, work: Callable[[apsw.Connection], Any], loop: asyncio.AbstractEventLoop) -> None:
+        self.work = work
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def finish(self) -> None:
+        """Hand the outcome to the waiting task, in its own thread."""
+        try:
+            self.loop.call_soon_threadsafe(self._resolve)
+        except RuntimeError:  # the loop is gone: nobody waits any more
+            log.debug("a database job finished after its loop had closed")
+
+    def _resolve(self) -> None:
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class Database:
+    """One SQLite file. Open it with ``await Database.open(…)`` and close it, or use it as an asynchronous context manager.
+
+    A second process that opens the same file is refused. ``failed`` turns true, for good, when the disk reports an I/O error: after a failed
+    flush nobody knows what is on disk, so nothing is acknowledged any more and the process should end and open the file anew.
+    """
+
+    def __init__(self, path: Path, connection: apsw.Connection, lock: int) -> None:
+        self.path = path
+        self.failed = False
+        self._connection = connection
+        self._lock = lock
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._listeners: list[Callable[[], None]] = []
+        self._writer = threading.Thread(target=self._write_forever, name=f"writer-{path.stem}", daemon=True)
+        self._local = threading.local()
+        self._readers = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix=f"reader-{path.stem}")
+        self._reader_connections: list[apsw.Connection] = []
+        self._closed = False
+        self._writer.start()
+
+    @classmethod
+    async def open(cls, path: Path, scripts: Sequence[str]) -> Self:
+        """Open ``path``, make it if it is not there, and bring it to the newest schema.
+
+        Raises FailedPrecondition when another process has it open, when it belongs to another program or a newer release, and DataLoss
+        when it is damaged (it is left as it is).
+        """
+        return await asyncio.to_thread(cls._open, path, scripts)
+
+    @classmethod
+    def _open(cls, path: Path, scripts: Sequence[str]) -> Self:
+        try:
+            make_private_folder(path.parent)
+            lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise FailedPrecondition(f"{path.parent} can't be written: {error.strerror}", reason="FOLDER_UNWRITABLE") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise FailedPrecondition(f"{path} is in use by another process; stop that first", reason="DATABASE_IN_USE") from error
+        try:
+            connection = apsw.Connection(str(path))
+            connection.set_busy_timeout(5000)
+            connection.execute(_SETTINGS)
+            if connection.pragma("quick_check") != "ok":
+                raise DataLoss(f"{path} is damaged; restore a backup", reason="DATABASE_DAMAGED")
+            migrate(connection, scripts)
+        except (apsw.NotADBError, apsw.CorruptError) as error:
+            os.close(lock)
+            raise DataLoss(f"{path} is damaged; restore a backup", reason="DATABASE_DAMAGED") from error
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(path, connection, lock)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    def on_commit(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` in the event loop after every commit that changed something."""
+        self._listeners.append(listener)
+
+    async def write(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Run ``work`` in the writer's thread and return its result once it is on disk.
+
+        All of it happens or, when it raises, nothing. A cancelled caller changes nothing about that: the work is done or undone as a whole.
+        ``work`` must only use the connection it is given, must not begin or end transactions, and must be quick.
+        """
+        if self._closed or self.failed:
+            raise Unavailable(f"the database {self.path.name} is closed", reason="DATABASE_CLOSED")
+        job = _Job(work, asyncio.get_running_loop())
+        self._jobs.put(job)
+        result: T = await asyncio.shield(job.future)
+        return result
+
+    async def read(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Run ``work`` with a read-only connection in a reader's thread: one consistent view of what is committed."""
+        if self._closed:
+            raise Unavailable(f"the database {self.path.name} is closed", reason="DATABASE_CLOSED")
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+
+    def _read(self, work: Callable[[apsw.Connection], T]) -> T:
+        connection: apsw.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
+            connection.set_busy_timeout(5000)
+            connection.execute("PRAGMA query_only=ON")
+            self._local.connection = connection
+            self._reader_connections.append(connection)
+        try:
+            connection.execute("BEGIN")
+            try:
+                return work(connection)
+            finally:
+                connection.execute("ROLLBACK")
+        except apsw.Error as error:
+            raise self._translated(error) from error
+
+    async def close(self) -> None:
+        """Finish what is queued, then close the file."""
+        if self._closed:
+            return
+        self._closed = True
+        self._jobs.put(None)
+        await asyncio.to_thread(self._writer.join)
+        await asyncio.to_thread(self._readers.shutdown)
+        for connection in self._reader_connections:
+            connection.close()
+        self._connection.close()
+        os.close(self._lock)
+
+    def _write_forever(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            batch = [job]
+            while len(batch) < LARGEST_BATCH:
+                try:
+                    more = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    self._jobs.put(None)
+                    break
+                batch.append(more)
+            self._commit(batch)
+            changed = any(job.error is None for job in batch)
+            for job in batch:
+                job.finish()
+            if changed and not self.failed:
+                for listener in self._listeners:
+                    try:
+                        batch[0].loop.call_soon_threadsafe(listener)
+                    except RuntimeError:
+                        log.debug("a commit was not announced because its loop had closed")
+
+    def _commit(self, batch: list[_Job]) -> None:
+        """Run all jobs in one transaction; when it fails as a whole, every job fails with it."""
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for job in batch:
+                connection.execute("SAVEPOINT job")
+                try:
+                    job.result = job.work(connection)
+                    connection.execute("RELEASE job")
+                except Exception as error:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK TO job; RELEASE job")
+                    if isinstance(error, apsw.FullError | apsw.IOError):
+                        raise
+                    job.error = self._translated(error) if isinstance(error, apsw.Error) else error
+            connection.execute("COMMIT")
+        except apsw.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            translated = self._translated(error)
+            for job in batch:
+                job.error = translated
+
+    def _translated(self, error: BaseException) -> Error:
+        name = self.path.name
+        if isinstance(error, apsw.FullError):
+            return QuotaExceeded(f"the disk of {name} is full; nothing was changed", reason="DISK_FULL")
+        if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+            self.failed = True
+            return DataLoss(f"the database {name} is damaged", reason="DATABASE_DAMAGED")
+        if isinstance(error, apsw.IOError):
+            self.failed = True
+            log.critical("the disk failed, nothing is acknowledged any more", extra={"database": str(self.path), "error": str(error)})
+            return Unavailable(f"the disk of {name} failed; nothing was acknowledged", reason="DISK_FAILED")
+        if isinstance(error, apsw.BusyError | apsw.LockedError):
+            return Unavailable(f"the database {name} is busy", reason="DATABASE_BUSY")
+        raise error

@@ -1,0 +1,1 @@
+"""The options of protovalidate, readable without protovalidate. Generated; do not edit."""

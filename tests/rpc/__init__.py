@@ -1,0 +1,1 @@
+"""Each RPC over a real server in this process."""
