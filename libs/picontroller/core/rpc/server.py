@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError
-from grpc_channelz.v1 import channelz
+from grpc_channelz.v1 import channelz, channelz_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from picontroller.core.errors import Unavailable
@@ -152,6 +152,26 @@ def permission_of(service: str, method: str) -> Permission:
     return found
 
 
+def _served(
+    service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]], chain: Sequence[Interceptor]
+) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+    """Return a service's handlers behind the chain. Raises LookupError when a method declares no permission."""
+    return {
+        name: _wrapped(
+            handler,
+            Method(
+                service,
+                name,
+                permission_of(service, name),
+                request_streaming=bool(handler.request_streaming),
+                response_streaming=bool(handler.response_streaming),
+            ),
+            chain,
+        )
+        for name, handler in handlers.items()
+    }
+
+
 class Server:
     """One service's server. ``start`` binds, ``drain`` lets calls in flight finish and ends."""
 
@@ -172,26 +192,13 @@ class Server:
         # Version 1 of reflection has the messages of v1alpha under another package, and grpcio ships no code for it.
         recorder.handlers["grpc.reflection.v1.ServerReflection"] = recorder.handlers[reflection.SERVICE_NAME]
         if channelz_too:
-            channelz.add_channelz_servicer(recorder)
-        self._grpc = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=CONCURRENT_CALLS)
+            channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.aio.ChannelzServicer(), recorder)
         everything = [*chain, self.streams]
-        for service, handlers in recorder.handlers.items():
-            wrapped = {
-                name: _wrapped(
-                    handler,
-                    Method(
-                        service,
-                        name,
-                        permission_of(service, name),
-                        request_streaming=bool(handler.request_streaming),
-                        response_streaming=bool(handler.response_streaming),
-                    ),
-                    everything,
-                )
-                for name, handler in handlers.items()
-            }
-            self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
-            self._grpc.add_registered_method_handlers(service, wrapped)
+        served = {service: _served(service, handlers, everything) for service, handlers in recorder.handlers.items()}
+        self._grpc = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=CONCURRENT_CALLS)
+        for service, handlers in served.items():
+            self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+            self._grpc.add_registered_method_handlers(service, handlers)
 
     async def start(self, addresses: Sequence[str], credentials: grpc.ServerCredentials) -> None:
         """Bind ``addresses`` (``HOST:PORT``, port 0 for any, or ``unix:PATH``) and serve. ``bound`` has the ports that were got.

@@ -1,0 +1,207 @@
+"""Certificates that renew themselves, and trust that stays fresh, for every member of the mesh.
+
+A certificate is renewed when two thirds of its life are over, a little earlier by chance so that a fleet doesn't come at once. When that is
+gets worked out anew after every wake, by the wall clock and by the monotonic one: a clock that jumps can neither skip a renewal nor cause a
+storm of them. Each renewal has a new key.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import grpc.aio
+from cryptography import x509
+from cryptography.x509 import verification
+from picontroller.core.callers import SpiffeId
+from picontroller.core.clock import Clock
+from picontroller.core.errors import Error, FailedPrecondition
+from picontroller.core.rpc import mesh as rpc
+from picontroller.core.rpc.mesh import Mesh
+from picontroller.core.tls.identity import Credentials, IdentityFolder, Trust, credentials_from, key_to_pem, new_key, signing_request
+from picontroller.v1 import identity_pb2, identity_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+TRUST_SECONDS = 60.0
+LONGEST_WAIT_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 300.0
+CALL_SECONDS = 10.0
+SERVICE_REMEDY = "start `pictl serve identity` again with the same --data-dir"
+AGENT_REMEDY = "make a token with `pictl token create --node ID` and run `pictl join` on this machine"
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """What the identity service answered: a chain, leaf first, and what to believe."""
+
+    chain_pem: bytes
+    trust: Trust
+
+
+def trust_from(message: identity_pb2.TrustBundle) -> Trust:
+    """Return a trust bundle as members keep it."""
+    return Trust(message.version, message.trust_domain, message.roots_pem.encode(), message.jwks_json)
+
+
+def issued_from(message: identity_pb2.IssuedCertificate) -> Issued:
+    """Return the answer to IssueCertificate and RenewCertificate as members keep it."""
+    return Issued(message.certificate_chain_pem.encode(), trust_from(message.trust_bundle))
+
+
+def accepted(key_pem: bytes, issued: Issued, wanted: SpiffeId) -> Credentials:
+    """Return credentials made of ``issued``. Raises FailedPrecondition when they would lock their owner out.
+
+    That is: the wrong key, another identity, or a chain that doesn't lead to a root in the bundle that came with it.
+    """
+    credentials = credentials_from(key_pem, issued.chain_pem)
+    if credentials.spiffe_id != wanted:
+        raise FailedPrecondition(f"the new certificate is for {credentials.spiffe_id}, not {wanted}", reason="IDENTITY_DAMAGED")
+    try:
+        leaf, *rest = x509.load_pem_x509_certificates(issued.chain_pem)
+        roots = verification.Store(x509.load_pem_x509_certificates(issued.trust.roots_pem))
+        # Our own clock is not asked: it may be wrong, and the issuer's isn't better for it.
+        moment = credentials.not_before + (credentials.not_after - credentials.not_before) / 2
+        verification.PolicyBuilder().store(roots).time(moment).build_client_verifier().verify(leaf, rest)
+    except (verification.VerificationError, ValueError) as error:
+        raise FailedPrecondition("the new certificate does not belong to its root", reason="IDENTITY_DAMAGED") from error
+    return credentials
+
+
+class Renewal:
+    """Keeps one identity folder fresh for as long as ``run`` runs.
+
+    ``request_renewal`` takes a signing request in PEM; ``fetch_trust`` answers what to believe (None: only renewals bring that).
+    ``remedy`` is what the log tells people to do once the certificate has expired, when no renewal can work any more.
+    """
+
+    def __init__(
+        self,
+        identity: IdentityFolder,
+        request_renewal: Callable[[bytes], Awaitable[Issued]],
+        clock: Clock,
+        *,
+        fetch_trust: Callable[[], Awaitable[Trust]] | None = None,
+        trust_seconds: float = TRUST_SECONDS,
+        remedy: str = SERVICE_REMEDY,
+    ) -> None:
+        self._identity = identity
+        self._request = request_renewal
+        self._clock = clock
+        self._fetch_trust = fetch_trust
+        self._trust_seconds = trust_seconds
+        self._remedy = remedy
+        self._failures = 0
+        self._planned_for = ""
+        self._jitter = timedelta(0)
+        self._due_monotonic = 0.0
+        self._blocked_until = float("-inf")
+        self._trust_due = float("-inf")
+
+    async def run(self) -> None:
+        """Renew and refresh until cancelled."""
+        while True:
+            await self._clock.sleep(await self.step())
+
+    async def step(self) -> float:
+        """Do what is due now and return the seconds until the next look."""
+        if self._wait_seconds() <= 0:
+            await self._renew()
+        if self._fetch_trust is not None and self._clock.monotonic() >= self._trust_due:
+            await self._refresh_trust(self._fetch_trust)
+        waits = [self._wait_seconds(), LONGEST_WAIT_SECONDS]
+        if self._fetch_trust is not None:
+            waits.append(self._trust_due - self._clock.monotonic())
+        return max(min(waits), 0.05)
+
+    def _wait_seconds(self) -> float:
+        """Return the seconds until a renewal is due and allowed: the wall clock or the monotonic one says due, and no back-off forbids."""
+        credentials, now = self._identity.credentials, self._clock.monotonic()
+        if credentials.serial != self._planned_for:
+            self._planned_for = credentials.serial
+            self._jitter = _life(credentials) / 20 * random.random()  # noqa: S311 - jitter, not a secret
+            self._due_monotonic = now + self._wall_seconds(credentials)
+        due = min(self._wall_seconds(credentials), self._due_monotonic - now)
+        return max(due, self._blocked_until - now)
+
+    def _wall_seconds(self, credentials: Credentials) -> float:
+        return (credentials.renewal_time() - self._jitter - self._clock.now()).total_seconds()
+
+    async def _renew(self) -> None:
+        old = self._identity.credentials
+        key = new_key()
+        try:
+            issued = await self._request(signing_request(key))
+            fresh = accepted(key_to_pem(key), issued, old.spiffe_id)
+            await asyncio.to_thread(self._identity.store, fresh, issued.trust)
+        except (Error, OSError) as error:
+            self._failed(old, error)
+            return
+        self._failures = 0
+        # One that looks due at once means that our clock is wrong: asking again would bring another like it.
+        self._blocked_until = self._clock.monotonic() + _life(fresh).total_seconds() / 10
+        log.info("certificate renewed", extra={"identity": str(fresh.spiffe_id), "serial": fresh.serial, "expires": str(fresh.not_after)})
+
+    def _failed(self, old: Credentials, error: Error | OSError) -> None:
+        ceiling = min(LONGEST_PAUSE_SECONDS, _life(old).total_seconds() / 20, 2.0 ** min(self._failures, 16))
+        self._blocked_until = self._clock.monotonic() + random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter, not a secret
+        fields = {"identity": str(old.spiffe_id), "expires": str(old.not_after), "error": str(error)}
+        if self._failures % 10 == 0:
+            if self._clock.now() >= old.not_after:
+                log.error("the certificate has expired and can't be renewed", extra={**fields, "try": self._remedy})
+            else:
+                log.warning("the certificate could not be renewed yet", extra=fields)
+        self._failures += 1
+
+    async def _refresh_trust(self, fetch: Callable[[], Awaitable[Trust]]) -> None:
+        self._trust_due = self._clock.monotonic() + self._trust_seconds
+        try:
+            trust = await fetch()
+            if trust != self._identity.trust:
+                await asyncio.to_thread(self._identity.store_trust, trust)
+                log.info("trust bundle changed", extra={"version": trust.version})
+        except (Error, OSError) as error:
+            log.debug("the trust bundle could not be refreshed", extra={"error": str(error)})
+
+
+def through(
+    channel: Callable[[], grpc.aio.Channel],
+    identity: IdentityFolder,
+    clock: Clock,
+    *,
+    acts_for: str = "",
+    san: Sequence[str] = (),
+    remedy: str = AGENT_REMEDY,
+    trust_seconds: float = TRUST_SECONDS,
+) -> Renewal:
+    """Return the renewal of ``identity`` by IdentityService behind ``channel``, which is asked for anew for each call.
+
+    ``acts_for`` is ``/gateway`` when the caller renews the gateway's forwarding identity instead of its own; ``san`` are further names.
+    """
+
+    async def request_renewal(csr_pem: bytes) -> Issued:
+        stub = identity_pb2_grpc.IdentityServiceStub(channel())
+        request = identity_pb2.RenewCertificateRequest(csr_pem=csr_pem.decode(), identity=acts_for, san=san)
+        return issued_from(await rpc.unary(stub.RenewCertificate, request, seconds=CALL_SECONDS))
+
+    async def fetch_trust() -> Trust:
+        stub = identity_pb2_grpc.IdentityServiceStub(channel())
+        return trust_from(await rpc.unary(stub.GetTrustBundle, identity_pb2.GetTrustBundleRequest(), seconds=CALL_SECONDS))
+
+    return Renewal(identity, request_renewal, clock, fetch_trust=fetch_trust, trust_seconds=trust_seconds, remedy=remedy)
+
+
+def for_service(mesh: Mesh, clock: Clock) -> Renewal:
+    """Return the renewal of a service's own identity, asked of the identity service through its mesh."""
+    return through(lambda: mesh.service("identity"), mesh.identity, clock, remedy=SERVICE_REMEDY)
+
+
+def for_edge(mesh: Mesh, edge: IdentityFolder, clock: Clock, san: Sequence[str] = ()) -> Renewal:
+    """Return the renewal of the gateway's forwarding identity, asked for by ``svc/gateway``, whose mesh this is."""
+    return through(lambda: mesh.service("identity"), edge, clock, acts_for="/gateway", san=san, remedy=SERVICE_REMEDY)
+
+
+def _life(credentials: Credentials) -> timedelta:
+    return credentials.not_after - credentials.not_before

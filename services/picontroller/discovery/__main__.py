@@ -1,0 +1,5 @@
+"""Discovery as a process of its own."""
+
+from picontroller.host.commands import serve_main
+
+serve_main("discovery")

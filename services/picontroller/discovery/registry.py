@@ -1,0 +1,169 @@
+"""The nodes there are, in memory, in step with the disk.
+
+Every change is decided inside a transaction against what is on disk, and shown (to readers and watchers) only once it is safe there. It runs
+to its end even when the caller goes away half way, so that memory never falls behind the disk.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from picontroller.core.clock import Clock
+from picontroller.core.ids import NodeId
+from picontroller.core.tasks import cancel_and_wait
+from picontroller.discovery import duplicates, nodes
+from picontroller.discovery.liveness import Liveness
+from picontroller.discovery.nodes import Changes, Decide, Node, NodeNotFound, NodeStatus, Precondition, Registration
+from picontroller.discovery.watching import Change, ChangeKind, Watchers
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestIdentity:
+    """Whose request it is, under which id, and all it says. An empty ``request_id`` asks for no idempotency."""
+
+    principal: str
+    request_id: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The node after a change; ``changed`` is false when nothing happened, also because the same request had been served before."""
+
+    node: Node | None
+    changed: bool
+
+
+class NodeStore(Protocol):
+    """Where nodes are safe."""
+
+    async def all(self) -> list[Node]:
+        """Return every node."""
+        ...
+
+    async def change(self, node_id: NodeId, decide: Decide, request: RequestIdentity | None = None) -> Outcome:
+        """Let ``decide`` decide about a node and keep its decision with its events, all or nothing. What it raises passes through.
+
+        A repeated ``request`` is answered as the first was. Raises Conflict when its id was used for another one.
+        """
+        ...
+
+    async def keep_last_seen(self, times: Mapping[NodeId, datetime]) -> None:
+        """Note when nodes were last heard of; nodes that are not there are passed over."""
+        ...
+
+
+class Registry:
+    """All nodes. Call ``load`` first and ``close`` last; in between only one event loop may use it."""
+
+    def __init__(self, store: NodeStore, liveness: Liveness, clock: Clock) -> None:
+        self._store = store
+        self._liveness = liveness
+        self._clock = clock
+        self._nodes: dict[NodeId, Node] = {}
+        self._reworded: dict[NodeId, tuple[str, ...]] = {}
+        self._watchers = Watchers()
+        self._changing: set[asyncio.Task[Outcome]] = set()
+
+    async def load(self) -> None:
+        """Read what was known before."""
+        for node in await self._store.all():
+            self._nodes[node.id] = node
+            self._liveness.remember(node.id, node.last_seen)
+
+    async def close(self) -> None:
+        """Wait for changes under way and write down what is only in memory."""
+        await asyncio.gather(*self._changing, return_exceptions=True)
+        await self.flush()
+
+    def get(self, node_id: NodeId) -> Node:
+        """Return a node. Raises NodeNotFound."""
+        if node_id not in self._nodes:
+            raise NodeNotFound(node_id)
+        return self._fresh(self._nodes[node_id])
+
+    def all(self) -> list[Node]:
+        """Return every node by id."""
+        return [self._fresh(node) for _, node in sorted(self._nodes.items())]
+
+    async def register(self, registration: Registration) -> Node:
+        """Take up what an agent says of itself. Saying the same again changes nothing but ``last_seen``."""
+        now = self._liveness.hear(registration.id)
+        known = self._nodes.get(registration.id)
+        if known is None or known.registration != registration:
+            await self._change(registration.id, nodes.register(registration, now))
+        return self.get(registration.id)
+
+    async def report(self, node_id: NodeId, problems: tuple[str, ...]) -> bool:
+        """Take a sign of life; return whether the node must register (again) because nobody knows it.
+
+        Nothing is written unless the node's status or the kind of its problems changes; other figures in their text are taken over by ``flush``.
+        """
+        known = self._nodes.get(node_id)
+        if known is None:
+            return True
+        now = self._liveness.hear(node_id)
+        alive = known.status in nodes.ALIVE
+        if alive and known.reported == problems:
+            self._reworded.pop(node_id, None)
+        elif alive and known.reported and nodes.codes(known.reported) == nodes.codes(problems):
+            self._reworded[node_id] = problems
+        else:
+            await self._report(node_id, problems, now)
+        return node_id not in self._nodes
+
+    async def update(self, node_id: NodeId, changes: Changes, precondition: Precondition, request: RequestIdentity) -> Node:
+        """Change what people decide about a node and return it as it is then. Raises NodeNotFound, Conflict."""
+        outcome = await self._change(node_id, nodes.update(node_id, changes, precondition, self._clock.now()), request)
+        if outcome.node is None:
+            raise NodeNotFound(node_id)
+        return self._fresh(outcome.node)
+
+    async def delete(self, node_id: NodeId, precondition: Precondition) -> None:
+        """Forget a node as an administrator wishes. Raises NodeNotFound, Conflict."""
+        await self._change(node_id, nodes.delete(node_id, precondition, "deleted", self._clock.now()))
+
+    async def unregister(self, node_id: NodeId) -> None:
+        """Forget a node as its agent wishes. One that is not there is as wished already."""
+        if node_id in self._nodes:
+            await self._change(node_id, nodes.delete(node_id, Precondition(), "unregistered", self._clock.now()))
+
+    def watch(self) -> AsyncGenerator[Change, None]:
+        """Yield every node, SYNCED, then what changes, without end."""
+        return self._watchers.watch(self.all)
+
+    async def lose_silent(self) -> None:
+        """Declare those nodes lost that have been silent for too long."""
+        for node in [node for node in self._nodes.values() if node.status is not NodeStatus.LOST]:
+            if self._liveness.silent(node.id):
+                log.info("node is lost", extra={"node_id": node.id, "hostname": node.registration.hostname})
+                await self._change(node.id, nodes.lose(node.id, self._clock.now()))
+
+    def seconds_until_silent(self) -> float:
+        """Return how long nobody can become lost."""
+        return self._liveness.seconds_until_silent(node.id for node in self._nodes.values() if node.status is not NodeStatus.LOST)
+
+    async def flush(self) -> None:
+        """Write down last signs of life and reworded problems."""
+        reworded, self._reworded = self._reworded, {}
+        for node_id, problems in reworded.items():
+            if node_id in self._nodes:
+                await self._report(node_id, problems, self._liveness.last_seen(node_id) or self._clock.now())
+        times = self._liveness.take_unwritten()
+        if times:
+            await self._store.keep_last_seen(times)
+
+    async def notice_duplicates(self) -> None:
+        """Bring what is known of cloned nodes up to date."""
+        for node_id, lines in duplicates.lines(self._nodes.values()).items():
+            if self._nodes[node_id].noticed != lines:
+                await self._change(node_id, nodes.notice(node_id, lines, self._clock.now()))
+
+    def _fresh(self, node: Node) -> Node:
+        return replace(node, last_seen=self._liveness.last_seen(node.id) or node.last_seen)

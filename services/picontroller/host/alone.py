@@ -1,0 +1,95 @@
+"""``pictl serve NAME``: one service in a process of its own."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from picontroller.core.clock import SystemClock
+from picontroller.core.rpc import metrics
+from picontroller.core.rpc.hosting import until_signalled
+from picontroller.host.announcing import Announcer
+from picontroller.host.configuration import Reloading
+from picontroller.host.layout import open_layout
+from picontroller.host.members import identity_in, running_service
+from picontroller.host.services import GATEWAY_PORT, SERVICES
+
+PATIENCE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """What the command line said."""
+
+    name: str
+    listen: str
+    data_dir: Path
+    config_path: Path | None
+    san: Sequence[str]
+
+
+def addresses_in(settings: Any) -> Mapping[str, str]:
+    """Return where peers are, from the ``mesh`` section."""
+    return {name: getattr(settings, name) for name in SERVICES}
+
+
+async def serve(said: Alone, sections: dict[str, Any]) -> None:
+    """Serve until a signal comes. Prints the bound address on standard output once it is up."""
+    clock, layout, mesh_settings = SystemClock(), open_layout(said.data_dir), sections["mesh"]
+    addresses = addresses_in(mesh_settings)
+    async with until_signalled() as stopping:
+        if said.name == "identity":
+            await _provision(said, sections)
+        port = metrics.serve(*_host_port(mesh_settings.metrics))[0]
+        if said.name == "gateway":
+            await _serve_gateway(said, sections, addresses, stopping)
+            return
+        listen = said.listen or f"127.0.0.1:{SERVICES[said.name].port}"
+        async with running_service(
+            said.name,
+            layout,
+            sections[said.name],
+            addresses,
+            [listen],
+            clock,
+            grace_seconds=mesh_settings.grace_seconds,
+            patience_seconds=0 if said.name == "identity" else PATIENCE_SECONDS,
+        ) as running:
+            print(f"{said.name} serves on {running.addresses[0]}, metrics on 127.0.0.1:{port}", flush=True)  # noqa: T201 - the contract: port 0 is printed
+            await _until_stopped(said, sections, addresses, stopping)
+
+
+async def _until_stopped(said: Alone, sections: dict[str, Any], addresses: Mapping[str, str], stopping: asyncio.Event) -> None:
+    clock, layout = SystemClock(), open_layout(said.data_dir)
+    identity = await identity_in(layout, said.name, clock)
+    async with Announcer(identity, addresses) as announcer:
+        reloading = asyncio.create_task(Reloading(said.config_path, sections, announcer.announce, clock).run())
+        try:
+            await stopping.wait()
+        finally:
+            reloading.cancel()
+
+
+async def _provision(said: Alone, sections: dict[str, Any]) -> None:
+    from picontroller.host.enrolment import enrol
+
+    await enrol(open_layout(said.data_dir), sections, SystemClock(), gateway_names=said.san)
+
+
+async def _serve_gateway(said: Alone, sections: dict[str, Any], addresses: Mapping[str, str], stopping: asyncio.Event) -> None:
+    from picontroller.host.edge import running_gateway
+
+    clock, layout = SystemClock(), open_layout(said.data_dir)
+    await identity_in(layout, "gateway", clock, patience_seconds=PATIENCE_SECONDS)
+    listen = said.listen or f"127.0.0.1:{GATEWAY_PORT}"
+    async with running_gateway(layout, sections["gateway"], addresses, listen, clock) as gateway:
+        print(f"gateway serves on {gateway.url}", flush=True)  # noqa: T201 - the contract: port 0 is printed
+        await _until_stopped(said, sections, addresses, stopping)
+
+
+def _host_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+

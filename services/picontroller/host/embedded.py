@@ -1,0 +1,160 @@
+"""``pictl up``: all services in this process, over Unix sockets with mTLS like anywhere else, with Envoy as a child, and simulated Pis if asked.
+
+Nothing is started before the configuration, the data folder and the port were found good; whatever was started is stopped again when
+something fails on the way.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from picontroller.core import contexts
+from picontroller.core.clock import Clock, SystemClock
+from picontroller.core.contexts import Context
+from picontroller.core.errors import FailedPrecondition, Unavailable
+from picontroller.core.files import write_atomically
+from picontroller.core.rpc import metrics
+from picontroller.core.rpc.hosting import healthy, until_signalled
+from picontroller.core.rpc.mesh import Mesh
+from picontroller.host.announcing import Announcer
+from picontroller.host.configuration import Reloading
+from picontroller.host.edge import running_gateway
+from picontroller.host.enrolment import enrol
+from picontroller.host.layout import Layout, open_layout
+from picontroller.host.members import identity_in, running_service
+from picontroller.host.services import SERVICES
+from picontroller.host.simulation import simulated_fleet
+
+log = logging.getLogger(__name__)
+
+HEALTHY_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """What the command line said."""
+
+    listen: str
+    data_dir: Path
+    config_path: Path | None
+    simulate: int
+    ready_file: Path | None
+    san: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Where everything is, once all is healthy."""
+
+    url: str
+    layout: Layout
+    fingerprint: str
+    metrics_port: int
+
+    def as_json(self) -> dict[str, object]:
+        """Return what ``--ready-file`` receives."""
+        admin = self.layout.admin
+        return {
+            "url": self.url,
+            "ca_file": str(admin / "ca.pem"),
+            "client_cert_file": str(admin / "client.pem"),
+            "client_key_file": str(admin / "client.key"),
+            "token_file": str(admin / "token"),
+            "pid": os.getpid(),
+        }
+
+
+def refuse_taken(listen: str) -> None:
+    """Raise FailedPrecondition when ``listen`` can't be bound, before anything is started."""
+    host, _, port = listen.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), int(port)))
+        except (OSError, OverflowError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise FailedPrecondition(
+                f"{listen} can't be used: {reason}; choose another with --listen", reason="ADDRESS_UNAVAILABLE"
+            ) from error
+
+
+async def up(said: Up, sections: dict[str, Any], told: Callable[[Ready], None]) -> None:
+    """Run everything until a signal comes; call ``told`` once all is healthy."""
+    clock = SystemClock()
+    refuse_taken(said.listen)
+    async with until_signalled() as stopping:
+        async with running(said, sections, clock) as ready:
+            if said.ready_file:
+                write_atomically(said.ready_file, json.dumps(ready.as_json()).encode())
+            told(ready)
+            try:
+                await stopping.wait()
+            finally:
+                if said.ready_file:
+                    said.ready_file.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def running(said: Up, sections: dict[str, Any], clock: Clock) -> AsyncIterator[Ready]:
+    """Run everything until the block is left; what is inside starts when all is healthy."""
+    layout = open_layout(said.data_dir)
+    fingerprint = await enrol(layout, sections, clock, gateway_names=[*said.san, said.listen.rpartition(":")[0].strip("[]")])
+    sockets = layout.sockets()
+    addresses = {name: f"unix:{sockets / name}.sock" for name in SERVICES}
+    metrics_host, _, metrics_at = sections["mesh"].metrics.rpartition(":")
+    async with AsyncExitStack() as stack:
+        metrics_port, server, _ = metrics.serve(metrics_host.strip("[]"), int(metrics_at))
+        stack.callback(server.shutdown)
+        for name in SERVICES:
+            (sockets / f"{name}.sock").unlink(missing_ok=True)
+            await stack.enter_async_context(
+                running_service(
+                    name, layout, sections[name], addresses, [addresses[name]], clock, grace_seconds=sections["mesh"].grace_seconds
+                )
+            )
+        await _until_healthy(layout, addresses, clock)
+        gateway = await stack.enter_async_context(running_gateway(layout, sections["gateway"], addresses, said.listen, clock))
+        if said.simulate:
+            await stack.enter_async_context(simulated_fleet(layout, sections["agent"], gateway.address, said.simulate, clock))
+        announcer = await stack.enter_async_context(Announcer(await identity_in(layout, "identity", clock), addresses))
+        reloading = asyncio.create_task(Reloading(said.config_path, sections, announcer.announce, clock).run())
+        stack.callback(reloading.cancel)
+        ready = Ready(gateway.url, layout, fingerprint, metrics_port)
+        _remember_context(ready)
+        yield ready
+
+
+async def _until_healthy(layout: Layout, addresses: Mapping[str, str], clock: Clock) -> None:
+    mesh = Mesh(await identity_in(layout, "gateway", clock), addresses)
+    try:
+        answers = await asyncio.gather(*(healthy(mesh.service(name), HEALTHY_SECONDS) for name in addresses))
+    finally:
+        await mesh.close()
+    ill = [name for name, fine in zip(addresses, answers, strict=True) if not fine]
+    if ill:
+        raise Unavailable(f"not healthy after {HEALTHY_SECONDS:g} s: {', '.join(ill)}")
+
+
+def _remember_context(ready: Ready) -> None:
+    """Make this control plane the command line's default; a folder that can't be written costs only that convenience."""
+    admin = ready.layout.admin
+    context = Context(
+        "local",
+        ready.url.removeprefix("https://"),
+        str((admin / "ca.pem").absolute()),
+        str((admin / "client.pem").absolute()),
+        str((admin / "client.key").absolute()),
+    )
+    path = contexts.default_path()
+    try:
+        contexts.save(path, contexts.with_context(contexts.load(path), context, make_current=True))
+    except (OSError, FailedPrecondition) as error:
+        log.warning("the command line's context could not be written", extra={"path": str(path), "error": str(error)})

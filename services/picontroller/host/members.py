@@ -1,0 +1,92 @@
+"""Bringing one service up: identity from its folder, peers, store, server, renewal. The same whether it is alone or one of many."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from picontroller.core.clock import Clock
+from picontroller.core.errors import Error, FailedPrecondition
+from picontroller.core.rpc import renewal
+from picontroller.core.rpc.forwarding import ForwardedProofs
+from picontroller.core.rpc.hosting import Manners, Running, serving
+from picontroller.core.rpc.mesh import Mesh
+from picontroller.core.rpc.validation import default_validator
+from picontroller.core.rpc.wiring import Service, Surroundings
+from picontroller.core.tls.identity import IdentityFolder
+from picontroller.host.layout import Layout
+from picontroller.host.services import SERVICES
+
+log = logging.getLogger(__name__)
+
+
+async def identity_in(layout: Layout, name: str, clock: Clock, *, patience_seconds: float = 0) -> IdentityFolder:
+    """Return a member's identity, waiting for the identity service on this machine to write it.
+
+    Raises FailedPrecondition with the next step when it does not come.
+    """
+    folder = IdentityFolder(layout.identity(name))
+    deadline = clock.monotonic() + patience_seconds
+    told = False
+    while not folder.exists():
+        if clock.monotonic() >= deadline:
+            raise FailedPrecondition(
+                f"{name} has no identity in {folder.path}; start `pictl serve identity` with the same --data-dir,"
+                f" or join with: pictl serve {name} --token-file FILE",
+                reason="IDENTITY_MISSING",
+            )
+        if not told:
+            log.info("waiting for an identity", extra={"service": name, "folder": str(folder.path)})
+            told = True
+        await clock.sleep(0.1)
+    folder.load()
+    if folder.expired():
+        log.warning("the certificate has expired", extra={"service": name, "expired": str(folder.credentials.not_after)})
+    return folder
+
+
+@asynccontextmanager
+async def running_service(
+    name: str,
+    layout: Layout,
+    settings: Any,
+    addresses: Mapping[str, str],
+    listen: Sequence[str],
+    clock: Clock,
+    *,
+    grace_seconds: float,
+    patience_seconds: float = 0,
+) -> AsyncIterator[Running]:
+    """Run one service until the block is left. ``addresses`` says where its peers are, ``listen`` where it serves."""
+    identity = await identity_in(layout, name, clock, patience_seconds=patience_seconds)
+    mesh = Mesh(identity, addresses)
+    manners = Manners(default_validator(), clock, ForwardedProofs(lambda: identity.trust), grace_seconds)
+    surroundings = Surroundings(name, layout.member(name), settings, identity, mesh, clock)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(mesh.close)
+        service = await stack.enter_async_context(SERVICES[name].build()(surroundings))
+        renewing = renewal.for_service(mesh, clock)
+        background = {**service.background, "certificate renewal": renewing.run}
+        complete = Service(service.name, service.register, background)
+        yield await stack.enter_async_context(serving(complete, identity, listen, manners))
+
+
+def explain(error: BaseException) -> str:
+    """Return what a person needs to know of an error that ended a process: one line."""
+    if isinstance(error, BaseExceptionGroup):
+        return explain(error.exceptions[0])
+    if isinstance(error, Error):
+        return error.message
+    if isinstance(error, OSError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+async def first_done(*waits: asyncio.Task[Any]) -> None:
+    """Return when the first of ``waits`` ends; raise its error when it failed. The others are cancelled."""
+    done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    for task in done:
+        task.result()

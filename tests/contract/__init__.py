@@ -1,0 +1,1 @@
+"""One suite a port, run by its fake and by what stands behind it in earnest."""

@@ -1,0 +1,1 @@
+"""Discovery's methods over a real server."""

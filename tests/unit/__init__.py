@@ -1,0 +1,1 @@
+"""Domains without sockets, disk or sleep."""
