@@ -146,7 +146,9 @@ def main() -> int:
             print(f"{len(mesh.processes)} processes; gateway {mesh.url}; credential {said.data_dir}/admin")
             for name, process in mesh.processes.items():
                 print(f"  {process.pid:>8} {name}")
-            print(f"Try: PICTL_SERVER={mesh.listen} PICTL_CA_FILE={said.data_dir}/admin/ca.pem PICTL_TOKEN_FILE={said.data_dir}/admin/token \\")
+            print(
+                f"Try: PICTL_SERVER={mesh.listen} PICTL_CA_FILE={said.data_dir}/admin/ca.pem PICTL_TOKEN_FILE={said.data_dir}/admin/token \\"
+            )
             print(f"       {VENV_PICTL} node list\nCtrl-C stops all.", flush=True)
             while True:
                 mesh.check()

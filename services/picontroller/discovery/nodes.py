@@ -158,20 +158,19 @@ def report(node_id: NodeId, problems: tuple[str, ...], now: datetime) -> Decide:
     return decide
 
 
-def notice(node_id: NodeId, problems: tuple[str, ...], now: datetime) -> Decide:
-    """Note what is wrong with a node as seen from here. A node that is not alive keeps its status. Raises NodeNotFound."""
+def notice(problems: tuple[str, ...], now: datetime) -> Decide:
+    """Note what is wrong with a node as seen from here. A node that is not alive keeps its status; one that has gone stays away."""
 
     def decide(node: Node | None) -> Decision:
-        known = _existing(node, node_id)
-        seen = replace(known, noticed=problems)
-        if known.status in ALIVE:
-            return _assess(known, seen, now)
-        return Decision(known if seen == known else replace(seen, etag=ids.new_etag()))
+        if node is None or node.noticed == problems:
+            return Decision(node)
+        seen = replace(node, noticed=problems)
+        return _assess(node, seen, now) if node.status in ALIVE else Decision(replace(seen, etag=ids.new_etag()))
 
     return decide
 
 
-def lose(node_id: NodeId, now: datetime) -> Decide:
+def lose(now: datetime) -> Decide:
     """Note that a node has been silent for too long."""
 
     def decide(node: Node | None) -> Decision:

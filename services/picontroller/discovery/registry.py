@@ -1,25 +1,24 @@
 """The nodes there are, in memory, in step with the disk.
 
-Every change is decided inside a transaction against what is on disk, and shown (to readers and watchers) only once it is safe there. It runs
-to its end even when the caller goes away half way, so that memory never falls behind the disk.
+Every change is decided inside a transaction against what is on disk, and shown (to readers and watchers) only once it is safe there. It
+runs to its end even when the caller goes away half way, so that memory never falls behind the disk.
 """
 
 import asyncio
+import itertools
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from picontroller.core.clock import Clock
 from picontroller.core.ids import NodeId
-from picontroller.core.tasks import cancel_and_wait
 from picontroller.discovery import duplicates, nodes
 from picontroller.discovery.liveness import Liveness
 from picontroller.discovery.nodes import Changes, Decide, Node, NodeNotFound, NodeStatus, Precondition, Registration
-from picontroller.discovery.watching import Change, ChangeKind, Watchers
+from picontroller.discovery.watching import Change, Watchers
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -70,6 +69,7 @@ class Registry:
         self._reworded: dict[NodeId, tuple[str, ...]] = {}
         self._watchers = Watchers()
         self._changing: set[asyncio.Task[Outcome]] = set()
+        self._changed = asyncio.Event()
 
     async def load(self) -> None:
         """Read what was known before."""
@@ -88,9 +88,10 @@ class Registry:
             raise NodeNotFound(node_id)
         return self._fresh(self._nodes[node_id])
 
-    def all(self) -> list[Node]:
-        """Return every node by id."""
-        return [self._fresh(node) for _, node in sorted(self._nodes.items())]
+    def select(self, matches: Callable[[Node], bool], after: NodeId | None, limit: int) -> list[Node]:
+        """Return up to ``limit`` nodes that match, by id, beginning behind ``after`` (at the beginning when None)."""
+        behind = (self._nodes[node_id] for node_id in sorted(self._nodes) if after is None or node_id > after)
+        return [self._fresh(node) for node in itertools.islice(filter(matches, behind), limit)]
 
     async def register(self, registration: Registration) -> Node:
         """Take up what an agent says of itself. Saying the same again changes nothing but ``last_seen``."""
@@ -103,7 +104,7 @@ class Registry:
     async def report(self, node_id: NodeId, problems: tuple[str, ...]) -> bool:
         """Take a sign of life; return whether the node must register (again) because nobody knows it.
 
-        Nothing is written unless the node's status or the kind of its problems changes; other figures in their text are taken over by ``flush``.
+        Nothing is written unless the node's status or the kind of its problems changes. New figures in their text wait for ``flush``.
         """
         known = self._nodes.get(node_id)
         if known is None:
@@ -136,14 +137,14 @@ class Registry:
 
     def watch(self) -> AsyncGenerator[Change, None]:
         """Yield every node, SYNCED, then what changes, without end."""
-        return self._watchers.watch(self.all)
+        return self._watchers.watch(lambda: [self._fresh(node) for node in self._nodes.values()])
 
     async def lose_silent(self) -> None:
         """Declare those nodes lost that have been silent for too long."""
         for node in [node for node in self._nodes.values() if node.status is not NodeStatus.LOST]:
             if self._liveness.silent(node.id):
                 log.info("node is lost", extra={"node_id": node.id, "hostname": node.registration.hostname})
-                await self._change(node.id, nodes.lose(node.id, self._clock.now()))
+                await self._change(node.id, nodes.lose(self._clock.now()))
 
     def seconds_until_silent(self) -> float:
         """Return how long nobody can become lost."""
@@ -160,10 +161,44 @@ class Registry:
             await self._store.keep_last_seen(times)
 
     async def notice_duplicates(self) -> None:
-        """Bring what is known of cloned nodes up to date."""
+        """Bring what can be seen only by comparing nodes up to date."""
         for node_id, lines in duplicates.lines(self._nodes.values()).items():
-            if self._nodes[node_id].noticed != lines:
-                await self._change(node_id, nodes.notice(node_id, lines, self._clock.now()))
+            if node_id in self._nodes and self._nodes[node_id].noticed != lines:
+                await self._change(node_id, nodes.notice(lines, self._clock.now()))
+
+    async def until_changed(self) -> None:
+        """Return once a node has changed since the last call returned."""
+        await self._changed.wait()
+        self._changed.clear()
+
+    async def _report(self, node_id: NodeId, problems: tuple[str, ...], now: datetime) -> None:
+        try:
+            await self._change(node_id, nodes.report(node_id, problems, now))
+        except NodeNotFound:
+            log.info("node was deleted while it reported", extra={"node_id": node_id})
+
+    async def _change(self, node_id: NodeId, decide: Decide, request: RequestIdentity | None = None) -> Outcome:
+        task = asyncio.get_running_loop().create_task(self._carry_out(node_id, decide, request))
+        self._changing.add(task)
+        task.add_done_callback(self._changing.discard)
+        return await asyncio.shield(task)
+
+    async def _carry_out(self, node_id: NodeId, decide: Decide, request: RequestIdentity | None) -> Outcome:
+        """Change disk, then memory. The store answers in the order in which it was asked, so that memory takes the same turns."""
+        outcome = await self._store.change(node_id, decide, request)
+        if outcome.changed and outcome.node is None:
+            self._nodes.pop(node_id, None)
+            self._reworded.pop(node_id, None)
+            self._liveness.forget(node_id)
+            self._watchers.offer(node_id, None)
+        elif outcome.changed and outcome.node is not None:
+            self._nodes[node_id] = outcome.node
+            if self._liveness.last_seen(node_id) is None:  # it registered while its deletion was under way
+                self._liveness.hear(node_id)
+            self._watchers.offer(node_id, self._fresh(outcome.node))
+        if outcome.changed:
+            self._changed.set()
+        return outcome
 
     def _fresh(self, node: Node) -> Node:
         return replace(node, last_seen=self._liveness.last_seen(node.id) or node.last_seen)

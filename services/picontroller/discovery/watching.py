@@ -1,5 +1,7 @@
-"""Watchers of nodes. Each is owed the newest state of every node, not every state: a slow one skips what it was too slow for, and costs no
-more memory than there are nodes, however long it sleeps.
+"""Watchers of nodes.
+
+Each is owed the newest state of every node, not every state: a slow one skips what it was too slow for, and costs no more memory than
+there are nodes, however long it sleeps.
 """
 
 import asyncio
@@ -22,10 +24,10 @@ class ChangeKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A node's newest state; ``node`` is None unless it was UPDATED, ``node_id`` is empty in SYNCED."""
+    """A node's newest state; ``node`` is None unless it was UPDATED, ``node_id`` is None in SYNCED."""
 
     kind: ChangeKind
-    node_id: NodeId = NodeId("")
+    node_id: NodeId | None = None
     node: Node | None = None
 
 
@@ -33,21 +35,21 @@ class Watcher:
     """What one reader is still owed, by node."""
 
     def __init__(self, nodes: Iterable[Node]) -> None:
-        self._owed = {node.id: Change(ChangeKind.UPDATED, node.id, node) for node in nodes}
+        self._owed: dict[NodeId, Node | None] = {node.id: node for node in nodes}
         self._told: set[NodeId] = set()
         self._changed = asyncio.Event()
 
     @property
     def owed(self) -> int:
-        """How many changes wait for the reader."""
+        """How many nodes the reader has news of to come."""
         return len(self._owed)
 
-    def offer(self, change: Change) -> None:
-        """Owe the reader ``change`` instead of whatever it was owed about that node."""
-        if change.kind is ChangeKind.DELETED and change.node_id not in self._told:
-            self._owed.pop(change.node_id, None)  # who never heard of the node need not hear of its end
+    def offer(self, node_id: NodeId, node: Node | None) -> None:
+        """Owe the reader a node's new state, None for its end, instead of whatever it was owed about that node."""
+        if node is None and node_id not in self._told:
+            self._owed.pop(node_id, None)  # who never heard of the node need not hear of its end
             return
-        self._owed[change.node_id] = change
+        self._owed[node_id] = node
         self._changed.set()
 
     async def changes(self) -> AsyncGenerator[Change, None]:
@@ -63,12 +65,12 @@ class Watcher:
             await self._changed.wait()
 
     def _take(self, node_id: NodeId) -> Change:
-        change = self._owed.pop(node_id)
-        if change.kind is ChangeKind.DELETED:
+        node = self._owed.pop(node_id)
+        if node is None:
             self._told.discard(node_id)
-        else:
-            self._told.add(node_id)
-        return change
+            return Change(ChangeKind.DELETED, node_id)
+        self._told.add(node_id)
+        return Change(ChangeKind.UPDATED, node_id, node)
 
 
 class Watchers:
@@ -80,10 +82,10 @@ class Watchers:
     def __len__(self) -> int:
         return len(self._watchers)
 
-    def offer(self, change: Change) -> None:
-        """Owe everybody ``change``."""
+    def offer(self, node_id: NodeId, node: Node | None) -> None:
+        """Tell everybody of a node's new state, None for its end."""
         for watcher in self._watchers:
-            watcher.offer(change)
+            watcher.offer(node_id, node)
 
     async def watch(self, nodes: Callable[[], Iterable[Node]]) -> AsyncGenerator[Change, None]:
         """Yield what ``nodes`` returns when the iteration begins, SYNCED, then what changes. Close the iterator to end it."""

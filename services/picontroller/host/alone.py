@@ -83,7 +83,7 @@ async def _serve_gateway(said: Alone, sections: dict[str, Any], addresses: Mappi
     clock, layout = SystemClock(), open_layout(said.data_dir)
     await identity_in(layout, "gateway", clock, patience_seconds=PATIENCE_SECONDS)
     listen = said.listen or f"127.0.0.1:{GATEWAY_PORT}"
-    async with running_gateway(layout, sections["gateway"], addresses, listen, clock) as gateway:
+    async with running_gateway(layout, sections["gateway"], addresses, listen, clock, san=said.san) as gateway:
         print(f"gateway serves on {gateway.url}", flush=True)  # noqa: T201 - the contract: port 0 is printed
         await _until_stopped(said, sections, addresses, stopping)
 
@@ -91,5 +91,3 @@ async def _serve_gateway(said: Alone, sections: dict[str, Any], addresses: Mappi
 def _host_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
-
-

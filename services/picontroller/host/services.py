@@ -25,8 +25,7 @@ class Hosted:
 
 
 SERVICES: Mapping[str, Hosted] = {
-    hosted.name: hosted
-    for hosted in (Hosted("identity", 7440), Hosted("events", 7441), Hosted("discovery", 7442), Hosted("gpio", 7445))
+    hosted.name: hosted for hosted in (Hosted("events", 7441), Hosted("identity", 7440), Hosted("discovery", 7442), Hosted("gpio", 7445))
 }
 GATEWAY_PORT = 8443
 AGENT_PORT = 7450

@@ -15,8 +15,11 @@ from tests.real.pi3b.cpio import Tree
 from tests.real.pi3b.faults import HarnessError
 
 DEVICE_TREE = "bcm2837-rpi-3-b.dtb"
-NETWORK_MODULES = ("usbcore", "udc-core", "roles", "dwc2", "mii", "usbnet", "cdc_ether")
-"""The Pi's USB host controller and QEMU's USB network card; what they depend on is added."""
+NETWORK_MODULES = ("phy-generic", "usbcore", "udc-core", "roles", "dwc2", "mii", "usbnet", "cdc_ether")
+"""The Pi's USB host controller and QEMU's USB network card; what they depend on is added.
+
+phy-generic is no dependency, but without it dwc2 waits ten seconds for the phy that the device tree names.
+"""
 
 LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib"}
 """Packages of a merged-usr Debian still have files on both sides of these."""

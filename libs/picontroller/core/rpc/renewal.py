@@ -15,6 +15,7 @@ from datetime import timedelta
 import grpc.aio
 from cryptography import x509
 from cryptography.x509 import verification
+
 from picontroller.core.callers import SpiffeId
 from picontroller.core.clock import Clock
 from picontroller.core.errors import Error, FailedPrecondition

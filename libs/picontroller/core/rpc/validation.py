@@ -36,9 +36,8 @@ def _path(field: Any) -> str:
     path = ""
     for element in field.elements if field else ():
         path += ("." if path else "") + element.field_name
-        kind = element.WhichOneof("subscript") if hasattr(element, "WhichOneof") else None
-        if kind:
-            path += f"[{getattr(element, kind)}]"
+        if element.subscript is not None:
+            path += f"[{element.subscript.value}]"
     return path
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+
 from picontroller.core.errors import InvalidArgument
 
 PREFIX = "PC1"

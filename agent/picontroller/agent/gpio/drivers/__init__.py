@@ -17,8 +17,8 @@ Errors. FailedPrecondition LINE_BUSY (somebody else has the line; ``metadata["co
 can't do what the settings ask), Unavailable HARDWARE_ERROR (anything else that the hardware refused). After a failed ``request`` the line
 is not held; after a failed ``reconfigure`` it is held with settings that are not known.
 
-Edges. Reported for requested inputs whose settings ask for them, with the kernel's wall time, a line's own in order. ``line_sequence``
-begins at 1 with each request of a line and rises by one with every edge that the kernel saw, so that a gap counts what was lost.
+Edges. Reported for requested inputs whose settings ask for them, with the kernel's wall time, each line's in their order. What the kernel
+dropped because nobody read in time is counted in the next edge that comes through: ``LineEdge.lost``, exact.
 """
 
 import enum
@@ -86,12 +86,15 @@ class Chip:
 
 @dataclass(frozen=True, slots=True)
 class LineEdge:
-    """A change of an input. ``level`` is the logical level after it, ``time_ns`` the kernel's wall time in nanoseconds since 1970."""
+    """A change of an input. ``level`` is the logical level after it, ``time_ns`` the kernel's wall time in nanoseconds since 1970.
+
+    ``lost`` counts the line's edges between this one and the one reported before that were dropped.
+    """
 
     bcm: int
     level: Level
     time_ns: int
-    line_sequence: int
+    lost: int = 0
 
 
 EdgeListener = Callable[[Sequence[LineEdge]], None]

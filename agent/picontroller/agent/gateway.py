@@ -1,0 +1,79 @@
+"""The control plane as the agent reaches it: everything goes through the gateway, the only address a Pi needs.
+
+Whatever address was dialled, the gateway must prove the one name it has under the root that we hold.
+"""
+
+from collections.abc import Sequence
+
+import grpc.aio
+from picontroller.agent.capabilities import Presentation
+from picontroller.agent.messages import capabilities_to
+from picontroller.core.callers import SpiffeId
+from picontroller.core.clock import Clock
+from picontroller.core.rpc import mesh as rpc
+from picontroller.core.rpc import renewal
+from picontroller.core.rpc.mesh import Mesh
+from picontroller.core.rpc.renewal import Issued, Renewal
+from picontroller.core.tls.channels import anonymous_channel
+from picontroller.core.tls.identity import IdentityFolder, server_name
+from picontroller.v1 import discovery_pb2, discovery_pb2_grpc, identity_pb2, identity_pb2_grpc
+
+NAME = server_name(SpiffeId("", "gateway", ""))
+ISSUE_SECONDS = 10.0
+REPORT_SECONDS = 4.0
+
+
+async def issue(root_pem: bytes, address: str, token: str, csr_pem: bytes) -> Issued:
+    """Return a certificate for a join token. Implements ``joining.Issue``."""
+    async with anonymous_channel(root_pem, address, NAME) as channel:
+        stub = identity_pb2_grpc.IdentityServiceStub(channel)
+        request = identity_pb2.IssueCertificateRequest(token=token, csr_pem=csr_pem.decode())
+        return renewal.issued_from(await rpc.unary(stub.IssueCertificate, request, seconds=ISSUE_SECONDS))
+
+
+class Gateway:
+    """Calls under our identity. The channel is shared and made anew when the identity changes."""
+
+    def __init__(self, identity: IdentityFolder, address: str, node_id: str) -> None:
+        self._mesh = Mesh(identity, {})
+        self._identity = identity
+        self._address = address
+        self._node_id = node_id
+
+    def channel(self) -> grpc.aio.Channel:
+        """Return the channel of this moment."""
+        return self._mesh.channel(self._address, NAME)
+
+    def renewal(self, clock: Clock) -> Renewal:
+        """Return what keeps our certificate fresh."""
+        return renewal.through(self.channel, self._identity, clock)
+
+    async def register(self, presentation: Presentation) -> None:
+        """Present this node."""
+        request = discovery_pb2.RegisterNodeRequest(
+            id=self._node_id,
+            hostname=presentation.hostname,
+            ip_address=presentation.ip_address,
+            mac_address=presentation.mac_address,
+            architecture=presentation.architecture,
+            capabilities=capabilities_to(presentation.capabilities),
+            agent_version=presentation.agent_version,
+            agent_address=presentation.agent_address,
+        )
+        await rpc.unary(discovery_pb2_grpc.DiscoveryServiceStub(self.channel()).RegisterNode, request, seconds=REPORT_SECONDS)
+
+    async def report_health(self, problems: Sequence[str]) -> bool:
+        """Give a sign of life; return whether the control plane wants this node to present itself again."""
+        request = discovery_pb2.ReportHealthRequest(id=self._node_id, problems=problems)
+        stub = discovery_pb2_grpc.DiscoveryServiceStub(self.channel())
+        answer: discovery_pb2.ReportHealthResponse = await rpc.unary(stub.ReportHealth, request, seconds=REPORT_SECONDS)
+        return answer.register
+
+    async def unregister(self) -> None:
+        """Say that this node is gone for good."""
+        request = discovery_pb2.UnregisterNodeRequest(id=self._node_id)
+        await rpc.unary(discovery_pb2_grpc.DiscoveryServiceStub(self.channel()).UnregisterNode, request, seconds=REPORT_SECONDS)
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self._mesh.close()

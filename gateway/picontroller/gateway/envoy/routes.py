@@ -1,0 +1,131 @@
+"""Which path goes where. What is not named here does not exist: there is no default route.
+
+REST paths have no routes of their own: the transcoder turns them into gRPC paths first. It answers 404 for every path that it doesn't know, so
+routes to the bridge switch it off.
+"""
+
+from collections.abc import Iterable
+
+from picontroller.gateway.envoy.descriptors import PUBLIC
+from picontroller.gateway.envoy.typed import Json, disabled, typed
+from picontroller.gateway.settings import Settings
+
+TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
+LIMITER = "envoy.filters.http.local_ratelimit"
+EVENTS = "/api/v1/events/ws"
+ISSUE = ("/api/v1/certificates:issue", "/picontroller.v1.IdentityService/IssueCertificate")
+OPEN_PATHS = ("/", "/ca.pem", "/healthz", "/readyz")
+OPEN_PREFIX = "/assets/"
+ELSEWHERE = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection", "grpc.health.v1.Health")
+
+
+def table(settings: Settings, members: Iterable[str]) -> Json:
+    """Return the route configuration for the members that are there."""
+    pages = [_page({"path": path}) for path in OPEN_PATHS]
+    services = [_service(name, f"svc-{member}") for member in members for name in PUBLIC[member]]
+    host: Json = {
+        "name": "edge",
+        "domains": ["*"],
+        "routes": [
+            *pages,
+            _page({"prefix": OPEN_PREFIX}),
+            _events(),
+            _not_json(),
+            *_joins(settings),
+            *services,
+            *(_service(name, "svc-gateway") for name in ELSEWHERE),
+        ],
+        # Nothing here believes these; they are dropped so that nobody further in ever starts to.
+        "request_headers_to_remove": ["x-forwarded-for", "x-forwarded-host", "x-pi-user", "x-pi-principal", "x-pi-roles", "cookie"],
+        "response_headers_to_add": [
+            _header("x-content-type-options", "nosniff"),
+            _header("cache-control", "no-store"),
+        ],
+    }
+    if settings.allowed_origins:
+        host["typed_per_filter_config"] = {
+            "envoy.filters.http.cors": typed(
+                "extensions.filters.http.cors.v3.CorsPolicy",
+                allow_origin_string_match=[{"exact": origin} for origin in settings.allowed_origins],
+                allow_methods="GET, POST, PUT, DELETE",
+                allow_headers="authorization, content-type, if-match, x-grpc-web, grpc-timeout",
+                expose_headers="grpc-status, grpc-message, x-request-id",
+                max_age="600",
+            )
+        }
+    return {"name": "edge", "virtual_hosts": [host]}
+
+
+def _header(name: str, value: str) -> Json:
+    return {"header": {"key": name, "value": value}, "append_action": "ADD_IF_ABSENT"}
+
+
+def _page(match: Json) -> Json:
+    return {"match": match, "route": {"cluster": "bridge", "timeout": "15s"}, "typed_per_filter_config": disabled(TRANSCODER)}
+
+
+def _events() -> Json:
+    return {
+        "match": {"path": EVENTS},
+        "route": {
+            "cluster": "bridge",
+            "timeout": "0s",
+            "idle_timeout": "3600s",
+            "upgrade_configs": [{"upgrade_type": "websocket", "enabled": True}],
+        },
+        "typed_per_filter_config": disabled(TRANSCODER),
+    }
+
+
+def _not_json() -> Json:
+    """Return the route that refuses bodies of another kind than JSON.
+
+    The transcoder would read them all the same, and a browser sends plain text to any site, with its user's certificate, without asking first.
+    """
+    return {
+        "match": {
+            "prefix": "/api/",
+            "headers": [
+                {"name": ":method", "string_match": {"safe_regex": {"regex": "POST|PUT|PATCH"}}},
+                {
+                    "name": "content-type",
+                    "string_match": {"safe_regex": {"regex": r"(?i)application/json(\s*;.*)?"}},
+                    "invert_match": True,
+                    "treat_missing_header_as_empty": True,
+                },
+                {"name": "content-length", "string_match": {"exact": "0"}, "invert_match": True, "treat_missing_header_as_empty": True},
+            ],
+        },
+        "direct_response": {"status": 415, "body": {"inline_string": "send the body as JSON with content-type: application/json"}},
+        "typed_per_filter_config": disabled(TRANSCODER),
+    }
+
+
+def _joins(settings: Settings) -> list[Json]:
+    """Return the routes of the one method that strangers may call, with a limit of their own."""
+    limit = {LIMITER: token_bucket("joins", settings.joins_per_second)}
+    route = _target("svc-identity")
+    return [{"match": {"path": path}, "route": route, "typed_per_filter_config": limit} for path in ISSUE]
+
+
+def token_bucket(name: str, per_second: int) -> Json:
+    """Return a limiter that lets so many requests pass in a second."""
+    whole = {"numerator": 100, "denominator": "HUNDRED"}
+    return typed(
+        "extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+        stat_prefix=name,
+        token_bucket={"max_tokens": per_second, "tokens_per_fill": per_second, "fill_interval": "1s"},
+        filter_enabled={"runtime_key": f"limit_{name}_enabled", "default_value": whole},
+        filter_enforced={"runtime_key": f"limit_{name}_enforced", "default_value": whole},
+    )
+
+
+def _target(cluster: str) -> Json:
+    """Return a route without end: unary calls are bounded by the services, watches are not bounded at all."""
+    return {"cluster": cluster, "timeout": "0s", "idle_timeout": "3600s"}
+
+
+def _service(name: str, cluster: str) -> Json:
+    """Return the route of a gRPC service, for gRPC and gRPC-web only."""
+    is_grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+    return {"match": {"prefix": f"/{name}/", "headers": [is_grpc]}, "route": _target(cluster)}

@@ -1,0 +1,55 @@
+"""The gateway's settings."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the gateway lets in, how much of it, and where Envoy is."""
+
+    envoy_file: Path | None = None
+    """Path of the Envoy program. None takes the one that was installed with this Python, or else the one in PATH."""
+
+    allowed_origins: tuple[str, ...] = ()
+    """Web origins other than the gateway's own whose pages may use the API and the WebSocket, for example ``https://dash.example``.
+    Empty, because a browser that holds a client certificate would lend it to any page named here."""
+
+    body_bytes: int = 1024 * 1024
+    """Largest REST request body in bytes; larger ones get 413. Native gRPC messages are limited by the services (4 MiB)."""
+
+    header_kib: int = 9
+    """Largest sum of request headers in KiB. With the client certificate that Envoy adds (some 4 KiB) it must stay below the services' 16."""
+
+    connections: int = 2000
+    """Most connections from outside at a time; further ones are closed at once."""
+
+    requests_per_second: int = 2000
+    """Most requests a second from all callers together, with a burst of as many; others get 429. Far above what the services do on a Pi,
+    low enough that a flood ends here."""
+
+    joins_per_second: int = 20
+    """Most attempts a second to trade a join token for a certificate, from all callers together: the only method open to strangers."""
+
+    log_bytes: int = 16 * 1024 * 1024
+    """Size in bytes at which the access log starts anew; one older file is kept."""
+
+    start_seconds: float = 15.0
+    """How long Envoy may take until it is ready. It takes 0.2 s on a laptop; a busy Pi needs patience."""
+
+    token_seconds: float = 10.0
+    """How long a WebSocket client may take to send its token in the first message."""
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be right."""
+        for origin in self.allowed_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"allowed_origins must be like https://host[:port], not {origin!r}")
+        if not 1 <= self.header_kib <= 11:
+            raise ValueError(f"header_kib must be 1 to 11, not {self.header_kib}")
+        for name in ("body_bytes", "connections", "requests_per_second", "joins_per_second", "log_bytes", "start_seconds", "token_seconds"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name):g}")

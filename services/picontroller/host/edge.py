@@ -1,0 +1,48 @@
+"""The gateway with its two identities: ``/svc/gateway`` for its own business, ``/gateway`` for the calls it carries."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from picontroller.core.clock import Clock
+from picontroller.core.rpc import renewal
+from picontroller.core.rpc.mesh import Mesh
+from picontroller.core.tasks import cancel_and_wait, keep_running
+from picontroller.core.tls.identity import IdentityFolder
+from picontroller.gateway.wiring import Gateway, gateway
+from picontroller.host.layout import Layout
+from picontroller.host.members import identity_in
+
+
+@asynccontextmanager
+async def running_gateway(
+    layout: Layout, settings: Any, addresses: Mapping[str, str], listen: str, clock: Clock, *, san: Sequence[str] = ()
+) -> AsyncIterator[Gateway]:
+    """Run the gateway on ``listen`` until the block is left, and renew both of its identities."""
+    identity = await identity_in(layout, "gateway", clock)
+    edge = IdentityFolder(layout.member("gateway") / "edge")
+    edge.load()
+    mesh = Mesh(identity, addresses)
+    names = [*san, listen.rpartition(":")[0].strip("[]")]
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(mesh.close)
+        front = await stack.enter_async_context(
+            gateway(
+                data_dir=layout.member("gateway"),
+                sockets=layout.sockets(),
+                listen=listen,
+                addresses=addresses,
+                identity=identity,
+                edge=edge,
+                settings=settings,
+                clock=clock,
+            )
+        )
+        renewals = {
+            "gateway: certificate renewal": renewal.for_service(mesh, clock).run,
+            "gateway: edge certificate renewal": renewal.for_edge(mesh, edge, clock, names).run,
+        }
+        tasks = [asyncio.create_task(keep_running(name, work, clock), name=name) for name, work in renewals.items()]
+        stack.push_async_callback(cancel_and_wait, *tasks)
+        yield front

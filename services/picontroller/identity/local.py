@@ -1,0 +1,164 @@
+"""Identities of members on this machine, and the admin's credential: written straight into the data folder, without tokens.
+
+Whoever may write there has the authority's keys anyway, so that a token would prove nothing more. Everything here may be repeated at any
+time: it makes what is missing, damaged, worn or of another authority, and leaves the rest alone.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+
+from picontroller.core.callers import Role, SpiffeId
+from picontroller.core.clock import Clock
+from picontroller.core.errors import FailedPrecondition
+from picontroller.core.files import read_secret, write_secret
+from picontroller.core.tls.identity import Credentials, IdentityFolder, credentials_from, key_to_pem, new_key
+from picontroller.identity import names
+from picontroller.identity.registry import Registry
+
+log = logging.getLogger(__name__)
+
+ADMIN = "admin"
+ADMIN_TOKEN_LIFE = timedelta(days=365)
+UPKEEP_SECONDS = 3600.0
+_ADMIN_ROLES = frozenset({Role.CLUSTER_ADMIN})
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    """What was provided for. ``fingerprint`` is the root's, as it stands in join tokens; ``renewed`` lists what was made anew."""
+
+    fingerprint: str
+    renewed: tuple[str, ...]
+
+
+async def provision(
+    registry: Registry, root: Path, members: Sequence[str], clock: Clock, *, gateway_names: Sequence[str] = ()
+) -> Provisioned:
+    """Make ``<root>/<member>/tls`` for each member, ``<root>/gateway/edge`` beside the gateway's, and ``<root>/admin``.
+
+    ``gateway_names`` are addresses and DNS names by which the gateway is reached (listen addresses, ``--san``); those that mean every
+    address are left out. Raises InvalidArgument or PermissionDenied for a name that no certificate may carry.
+    """
+    further = tuple(name for name in gateway_names if not _means_every_address(name))
+    done = []
+    for member in dict.fromkeys(members):
+        mine = further if member == "gateway" else ()
+        if await _member(registry, IdentityFolder(root / member / "tls"), f"/svc/{member}", clock, mine):
+            done.append(f"/svc/{member}")
+        if member == "gateway" and await _member(registry, IdentityFolder(root / member / "edge"), "/gateway", clock, further):
+            done.append("/gateway")
+    if await provision_admin(registry, root / ADMIN, clock):
+        done.append(f"/user/{ADMIN}")
+    return Provisioned(registry.fingerprint(), tuple(done))
+
+
+async def provision_admin(registry: Registry, folder: Path, clock: Clock) -> bool:
+    """Make ``ca.pem``, ``client.pem``, ``client.key`` and ``token`` in ``folder``, and return whether anything was made anew."""
+    changed = False
+    if _text(folder / "ca.pem") != registry.trust.roots_pem:
+        await asyncio.to_thread(write_secret, folder / "ca.pem", registry.trust.roots_pem)
+        changed = True
+    if not _admin_certificate_is_good(registry, folder, clock):
+        key = new_key()
+        issued = await registry.enrol(f"/user/{ADMIN}", key.public_key(), roles=_ADMIN_ROLES)
+        # The key first: with a new certificate beside an old key the pair is recognised as damaged and made again.
+        await asyncio.to_thread(write_secret, folder / "client.key", key_to_pem(key))
+        await asyncio.to_thread(write_secret, folder / "client.pem", issued.chain_pem.encode())
+        changed = True
+    if not _admin_token_is_good(registry, folder, clock):
+        _, text = await registry.create_api_token(ADMIN, [Role.CLUSTER_ADMIN], ADMIN_TOKEN_LIFE)
+        await asyncio.to_thread(write_secret, folder / "token", text.encode() + b"\n")
+        changed = True
+    return changed
+
+
+async def keep_fresh(registry: Registry, root: Path, clock: Clock) -> None:
+    """Replace the issuing authority and the admin's credential in good time, for as long as the identity service runs."""
+    while True:
+        await registry.replace_worn_issuing()
+        if (root / ADMIN).exists() and await provision_admin(registry, root / ADMIN, clock):
+            log.info("admin credential renewed", extra={"folder": str(root / ADMIN)})
+        await clock.sleep(min(UPKEEP_SECONDS, registry.life.total_seconds() / 10))
+
+
+async def _member(registry: Registry, folder: IdentityFolder, path: str, clock: Clock, san: Sequence[str]) -> bool:
+    """Make one identity unless it is good, and return whether it was made."""
+    identity = SpiffeId(registry.trust_domain, path.split("/")[1], path.removeprefix("/svc/") if path.startswith("/svc/") else "")
+    if _is_good(registry, folder, identity, clock, names.checked(identity, san)):
+        if folder.trust != registry.trust:
+            await asyncio.to_thread(folder.store_trust, registry.trust)
+        return False
+    key = new_key()
+    issued = await registry.enrol(path, key.public_key(), san=san)
+    credentials = credentials_from(key_to_pem(key), issued.chain_pem.encode())
+    await asyncio.to_thread(folder.store, credentials, registry.trust)
+    return True
+
+
+def _is_good(registry: Registry, folder: IdentityFolder, identity: SpiffeId, clock: Clock, san: Sequence[str]) -> bool:
+    if not folder.exists():
+        return False
+    try:
+        folder.load()
+    except FailedPrecondition as error:
+        if error.reason == "SECRET_UNSAFE":  # others may have the key: people must know, not just get a new one
+            raise
+        log.warning("an identity was damaged and is made anew", extra={"folder": str(folder.path), "error": error.message})
+        return False
+    credentials = folder.credentials
+    carried = _carried_names(credentials)
+    return (
+        credentials.spiffe_id == identity and _is_fresh(registry, credentials, clock) and set(names.checked(identity, carried)) == set(san)
+    )
+
+
+def _is_fresh(registry: Registry, credentials: Credentials, clock: Clock) -> bool:
+    """Return whether a certificate is ours and in the first two thirds of its life."""
+    now = clock.now()
+    return credentials.not_before <= now < credentials.renewal_time() and registry.issued(credentials.chain_pem)
+
+
+def _carried_names(credentials: Credentials) -> list[str]:
+    """Return the further names that a certificate carries."""
+    leaf = x509.load_pem_x509_certificates(credentials.chain_pem)[0]
+    found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [*found.get_values_for_type(x509.DNSName), *(str(address) for address in found.get_values_for_type(x509.IPAddress))]
+
+
+def _admin_certificate_is_good(registry: Registry, folder: Path, clock: Clock) -> bool:
+    if not (folder / "client.key").exists() or not (folder / "client.pem").exists():
+        return False
+    try:
+        credentials = credentials_from(read_secret(folder / "client.key"), _text(folder / "client.pem"))
+    except FailedPrecondition as error:
+        if error.reason == "SECRET_UNSAFE":
+            raise
+        return False
+    return _is_fresh(registry, credentials, clock)
+
+
+def _admin_token_is_good(registry: Registry, folder: Path, clock: Clock) -> bool:
+    if not (folder / "token").exists():
+        return False
+    return registry.accepts(read_secret(folder / "token").decode(errors="replace").strip(), clock.now())
+
+
+def _text(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _means_every_address(name: str) -> bool:
+    try:
+        return name == "" or ip_address(name).is_unspecified
+    except ValueError:
+        return False

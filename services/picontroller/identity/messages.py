@@ -1,0 +1,95 @@
+"""Protobuf messages of the identity service from and to its domain."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf import duration_pb2, timestamp_pb2
+
+from picontroller.core.callers import Caller, Role
+from picontroller.core.tls.identity import Trust
+from picontroller.identity.api_tokens import ApiToken
+from picontroller.identity.authority import Issued
+from picontroller.identity.join_tokens import JoinToken
+from picontroller.v1 import identity_pb2, options_pb2
+
+_LAST_MOMENT = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+def ttl_from(message: duration_pb2.Duration) -> timedelta | None:
+    """Return a time to live, None when it was not given."""
+    return message.ToTimedelta() or None
+
+
+def roles_from(values: Iterable[int]) -> tuple[Role, ...]:
+    """Return roles by their numbers."""
+    return tuple(Role(value) for value in values)
+
+
+def roles_to(roles: Iterable[Role]) -> "list[options_pb2.Role.Value.ValueType]":
+    """Return roles as numbers, in their order."""
+    return [options_pb2.Role.Value.Value(role.name) for role in sorted(roles, key=lambda role: role.value)]
+
+
+def time_to(moment: datetime) -> timestamp_pb2.Timestamp:
+    """Return a moment as a timestamp."""
+    found = timestamp_pb2.Timestamp()
+    found.FromDatetime(moment)
+    return found
+
+
+def join_token_to(token: JoinToken, text: str = "") -> identity_pb2.JoinToken:
+    """Return a join token, with its text only for its maker."""
+    return identity_pb2.JoinToken(
+        id=token.id,
+        token=text,
+        description=token.description,
+        identity=token.identity,
+        create_time=time_to(token.created),
+        expire_time=time_to(token.expires),
+        use_time=time_to(token.used) if token.used else None,
+        used_by=token.used_by,
+    )
+
+
+def trust_to(trust: Trust) -> identity_pb2.TrustBundle:
+    """Return what members are to believe."""
+    return identity_pb2.TrustBundle(
+        version=trust.version, trust_domain=trust.trust_domain, roots_pem=trust.roots_pem.decode(), jwks_json=trust.jwks_json
+    )
+
+
+def issued_to(issued: Issued, trust: Trust) -> identity_pb2.IssuedCertificate:
+    """Return a fresh identity."""
+    return identity_pb2.IssuedCertificate(
+        certificate_chain_pem=issued.chain_pem,
+        trust_bundle=trust_to(trust),
+        spiffe_id=str(issued.identity),
+        node_id=issued.identity.name if issued.identity.kind == "node" else "",
+        serial=issued.serial,
+        expire_time=time_to(issued.expires),
+    )
+
+
+def certificate_to(issued: Issued) -> identity_pb2.Certificate:
+    """Return what is shown of a certificate that was issued."""
+    return identity_pb2.Certificate(
+        serial=issued.serial, spiffe_id=str(issued.identity), start_time=time_to(issued.start), expire_time=time_to(issued.expires)
+    )
+
+
+def api_token_to(token: ApiToken, text: str = "") -> identity_pb2.ApiToken:
+    """Return an API token, with its text only for its maker."""
+    return identity_pb2.ApiToken(
+        id=token.id,
+        token=text,
+        subject=token.subject,
+        roles=roles_to(token.roles),
+        create_time=time_to(token.created),
+        expire_time=time_to(token.expires),
+    )
+
+
+def principal_to(caller: Caller) -> identity_pb2.Principal:
+    """Return a caller as the mesh sees it."""
+    end = min(datetime.fromtimestamp(min(caller.expires, _LAST_MOMENT.timestamp()), UTC), _LAST_MOMENT)
+    return identity_pb2.Principal(spiffe_id=caller.principal, roles=roles_to(caller.roles), method=caller.method, expire_time=time_to(end))

@@ -1,0 +1,216 @@
+"""Who gets which identity: join tokens in, certificates and API tokens out.
+
+Nothing is issued that is not recorded in the same transaction, and nothing a caller writes in a signing request reaches a certificate
+except its key.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from picontroller.core import ids
+from picontroller.core.callers import Caller, Role, SpiffeId, parse_spiffe_id
+from picontroller.core.clock import Clock
+from picontroller.core.errors import InvalidArgument, PermissionDenied, Unauthenticated
+from picontroller.core.events import Event
+from picontroller.core.tls import joining
+from picontroller.core.tls.identity import Trust
+from picontroller.identity import authority, join_tokens, names
+from picontroller.identity.api_tokens import ApiToken, TokenSigner
+from picontroller.identity.authority import Issued, PublicKey, key_hash
+from picontroller.identity.join_tokens import JoinToken, Redemption, Refusal
+from picontroller.identity.keyring import Keyring
+from picontroller.identity.settings import Settings
+from picontroller.identity.signing_requests import public_key_of
+
+API_TOKEN_LIFE = timedelta(hours=24)
+
+# Makes a certificate for a path (``/svc/gpio``) with further names. Called within the transaction that records it.
+Issue = Callable[[SpiffeId, tuple[str, ...]], Issued]
+
+
+@dataclass(frozen=True, slots=True)
+class Certification:
+    """A wish for a certificate. ``asked`` names join those kept for the identity, or take their place if ``replace_names``."""
+
+    identity: SpiffeId
+    key_hash: bytes
+    asked: tuple[str, ...]
+    replace_names: bool
+    event: str
+    now: datetime
+
+
+class Store(Protocol):
+    """Where the registry keeps what it knows. Each method is one transaction, its events included."""
+
+    async def add_join_token(self, token: JoinToken, secret_hash: bytes, event: Event) -> None:
+        """Keep a new join token."""
+        ...
+
+    async def revoke_join_token(self, token_id: str, now: datetime) -> None:
+        """Make an unused token worthless. Raises NotFound, or FailedPrecondition when it was used; repeating it changes nothing."""
+        ...
+
+    async def redeem(self, redemption: Redemption, trust_domain: str, issue: Issue) -> Issued | Refusal:
+        """Use up a token and keep what ``issue`` returns for it; the same again for the same key within ``join_tokens.REPEAT_WINDOW``.
+
+        Raises InvalidArgument, leaving the token as it is, for a key that was certified before.
+        """
+        ...
+
+    async def certify(self, certification: Certification, issue: Issue) -> Issued:
+        """Keep what ``issue`` returns. A repetition with the same key within ``join_tokens.REPEAT_WINDOW`` gets the same certificate.
+
+        Raises InvalidArgument for a key that was certified before, PermissionDenied for a name that another identity has.
+        """
+        ...
+
+    async def add_api_token(self, token: ApiToken, event: Event) -> None:
+        """Keep what an API token says."""
+        ...
+
+
+class Registry:
+    """The identity service's domain. ``trust`` is what all members are to believe."""
+
+    def __init__(self, keyring: Keyring, store: Store, trust: Trust, settings: Settings, clock: Clock) -> None:
+        self._keyring = keyring
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._signer = TokenSigner(keyring.token_key, keyring.trust_domain)
+        self.trust = trust
+
+    @property
+    def life(self) -> timedelta:
+        """How long certificates hold."""
+        return timedelta(seconds=self._settings.certificate_seconds)
+
+    @property
+    def trust_domain(self) -> str:
+        """The trust domain of all identities."""
+        return self._keyring.trust_domain
+
+    def fingerprint(self) -> str:
+        """Return the root's fingerprint as it stands in join tokens."""
+        return joining.root_fingerprint(self._keyring.root.certificate)
+
+    async def create_join_token(
+        self, description: str, ttl: timedelta | None, node_id: str = "", service: str = ""
+    ) -> tuple[JoinToken, str]:
+        """Return a new join token with its text, which is shown this once."""
+        now = self._clock.now()
+        path = f"/node/{node_id}" if node_id else f"/svc/{service}" if service else ""
+        life = ttl or timedelta(seconds=self._settings.join_token_seconds)
+        token = JoinToken(ids.new_short_id(), description, path, now, now + life)
+        secret = joining.new_secret()
+        event = Event("token.created", now, resource=token.id, data={"identity": path, "expire_time": token.expires.isoformat()})
+        await self._store.add_join_token(token, join_tokens.hash_of(secret), event)
+        parts = joining.JoinTokenParts(joining.root_hash(self._keyring.root.certificate), token.id, secret)
+        return token, parts.text()
+
+    async def revoke_join_token(self, token_id: str) -> None:
+        """Make an unused token worthless. Raises NotFound, or FailedPrecondition when it was used."""
+        await self._store.revoke_join_token(token_id, self._clock.now())
+
+    async def join(self, token_text: str, csr_pem: str) -> Issued:
+        """Return a certificate for the key in ``csr_pem`` and use up the token; a bad request leaves the token as it is.
+
+        Raises InvalidArgument for what is no token or no good request, Unauthenticated (TOKEN_INVALID, TOKEN_USED) for a bad token.
+        """
+        key = public_key_of(csr_pem)
+        parts = joining.parse_token(token_text)
+        self._refuse_own(key)
+        ours = parts.root_hash == joining.root_hash(self._keyring.root.certificate)
+        secret_hash = join_tokens.hash_of(parts.secret) if ours else bytes(32)
+        redemption = Redemption(parts.id, secret_hash, key_hash(key), ids.new_uuid(), self._clock.now())
+        outcome = await self._store.redeem(redemption, self.trust_domain, self._issue(key))
+        if isinstance(outcome, Issued):
+            return outcome
+        if outcome is Refusal.USED:
+            raise Unauthenticated("the join token was used already; make a new one", reason="TOKEN_USED")
+        raise Unauthenticated("the join token is not valid (any more); make a new one", reason="TOKEN_INVALID")
+
+    async def renew(self, caller: Caller, csr_pem: str, san: Sequence[str] = (), acts_for: str = "") -> Issued:
+        """Return a certificate for the caller's identity, or for ``/gateway`` when the gateway's process asks for that.
+
+        Raises PermissionDenied for a caller that proved itself by an API token, and for names it may not have.
+        """
+        if caller.identity is None or caller.method != "certificate":
+            raise PermissionDenied("a certificate is renewed with that certificate, not with a token", reason="CERTIFICATE_NEEDED")
+        identity = caller.identity
+        if acts_for:
+            if caller.service != "gateway":
+                raise PermissionDenied("only the gateway's own process renews the gateway's identity", reason="NOT_GATEWAY")
+            identity = SpiffeId(self.trust_domain, "gateway", "")
+        key = public_key_of(csr_pem)
+        roles = caller.roles if identity.kind == "user" else frozenset[Role]()
+        return await self._certify(identity, key, names.checked(identity, san), "certificate.renewed", roles)
+
+    async def enrol(
+        self, path: str, key: ec.EllipticCurvePublicKey, *, san: Sequence[str] = (), roles: frozenset[Role] = frozenset()
+    ) -> Issued:
+        """Return a certificate for ``path`` (``/svc/gpio``, ``/user/admin``) with exactly the names ``san``. For this machine's own use."""
+        identity = parse_spiffe_id(f"spiffe://{self.trust_domain}{path}")
+        return await self._certify(identity, key, names.checked(identity, san), "certificate.issued", roles, replace_names=True)
+
+    async def create_api_token(self, subject: str, roles: Sequence[Role], ttl: timedelta | None) -> tuple[ApiToken, str]:
+        """Return a new API token with its text, which is shown this once."""
+        now = self._clock.now().replace(microsecond=0)
+        token = ApiToken(ids.new_uuid(), subject, tuple(roles), now, now + (ttl or API_TOKEN_LIFE))
+        data = {"subject": subject, "roles": [role.name for role in roles], "expire_time": token.expires.isoformat()}
+        await self._store.add_api_token(token, Event("api_token.created", now, resource=token.id, data=data))
+        return token, self._signer.sign(token)
+
+    def issued(self, chain_pem: bytes) -> bool:
+        """Return whether a chain leads to our root. Dates are not looked at."""
+        return authority.leads_to(self._keyring.root, chain_pem)
+
+    def accepts(self, api_token: str, at: datetime) -> bool:
+        """Return whether an API token is ours and has not ended at ``at``."""
+        return self._signer.holds(api_token, at)
+
+    async def replace_worn_issuing(self) -> None:
+        """Make a new issuing authority when the present one has lived two thirds of its life. Nobody needs to be told: chains carry it."""
+        now = self._clock.now()
+        if authority.is_worn(self._keyring.issuing, now):
+            self._keyring = self._keyring.with_new_issuing(now)
+
+    async def _certify(
+        self,
+        identity: SpiffeId,
+        key: PublicKey,
+        asked: tuple[str, ...],
+        event: str,
+        roles: frozenset[Role],
+        *,
+        replace_names: bool = False,
+    ) -> Issued:
+        self._refuse_own(key)
+        wish = Certification(identity, key_hash(key), asked, replace_names, event, self._clock.now())
+        return await self._store.certify(wish, self._issue(key, roles))
+
+    def _issue(self, key: PublicKey, roles: frozenset[Role] = frozenset()) -> Issue:
+        issuing, now, life = self._keyring.issuing, self._clock.now(), self.life
+        organisations = authority.organisations_of(roles)
+
+        def issue(identity: SpiffeId, further: tuple[str, ...]) -> Issued:
+            return authority.issue(issuing, identity, key, now, life, names=further, roles=organisations)
+
+        return issue
+
+    def _refuse_own(self, key: PublicKey) -> None:
+        own = {key_hash(signer.key.public_key()) for signer in (self._keyring.root, self._keyring.issuing)}
+        if key_hash(key) in own:
+            raise InvalidArgument("this is a key of the authority itself", reason="KEY_REUSED")
+
+
+def certificate_event(kind: str, issued: Issued, now: datetime) -> Event:
+    """Return the event of a certificate that was issued or renewed."""
+    node_id = issued.identity.name if issued.identity.kind == "node" else ""
+    data = {"serial": issued.serial, "expire_time": issued.expires.isoformat()}
+    return Event(kind, now, resource=str(issued.identity), node_id=node_id, data=data)

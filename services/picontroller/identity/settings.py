@@ -1,0 +1,36 @@
+"""Settings of the identity service: how long things last, and who lives on this machine."""
+
+import re
+from dataclasses import dataclass
+
+DAY = 24 * 3600
+LOCAL_MEMBERS = ("identity", "events", "discovery", "gpio", "gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an operator may choose. The trust domain is chosen once: all certificates carry it."""
+
+    trust_domain: str = "pi-controller.local"
+    """Trust domain of all identities (``spiffe://<trust_domain>/…``). Fixed at the first start; a later change is refused."""
+
+    certificate_seconds: int = 30 * DAY
+    """Life of certificates. They renew themselves at two thirds, so that 30 days leave a machine 10 days of being switched off."""
+
+    join_token_seconds: int = 600
+    """How long a join token works when its maker does not say. Ten minutes are enough to walk to a Pi."""
+
+    local_members: tuple[str, ...] = LOCAL_MEMBERS
+    """Members on this machine, whose identities are written to the data folder at the start. Empty: all join with tokens."""
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be right."""
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,253}[a-z0-9])?", self.trust_domain):
+            raise ValueError(f"trust_domain must be a lower-case domain name, not {self.trust_domain!r}")
+        if not 10 <= self.certificate_seconds <= 120 * DAY:
+            raise ValueError(f"certificate_seconds must be 10 to {120 * DAY} (120 days), not {self.certificate_seconds}")
+        if not 10 <= self.join_token_seconds <= DAY:
+            raise ValueError(f"join_token_seconds must be 10 to {DAY} (a day), not {self.join_token_seconds}")
+        strange = sorted(set(self.local_members) - {*LOCAL_MEMBERS, "provisioner", "clusters", "backups"})
+        if strange:
+            raise ValueError(f"local_members names what is not a member: {', '.join(strange)}")

@@ -1,0 +1,46 @@
+"""The catalogue of abuse: what strangers, broken clients and bad luck do to us, and what must come of it.
+
+A test carries its item's number in its name (``test_abuse_23_…``). ``PROMISED`` items are shown by at least one test each;
+``test_catalogue.py`` fails when one is missing. What is not listed yet is not claimed.
+"""
+
+PROMISED = {
+    1: "a body that is no JSON, cut off or followed by rubbish is 400",
+    2: "a body of 20 MB is 413",
+    3: "JSON nested 10,000 deep is 400 and crashes nothing",
+    4: "an unknown JSON field changes nothing; where nothing else is set, 400",
+    5: "an unknown query parameter is 400",
+    6: "a value of the wrong type is 400",
+    7: "of duplicate keys the last wins, or 400; never both",
+    8: "a body that is not declared as JSON is 415 or 400",
+    9: "an unknown path, method or verb is 404 or 405 and never another route",
+    10: "tricks with paths never get around authorisation",
+    11: "ids with quotes, dots, NULs or 10 kB are 400 or 404",
+    12: "spoofed identity headers are ignored",
+    17: "page sizes of 0, -1 or 10^9 are defaulted, refused or capped; a forged page token is 400",
+    18: "a stale etag is a conflict and changes nothing",
+    19: "the same request id has one effect and one answer; with another body it is a conflict",
+    20: "fields that only we set can't be set by assignment",
+    21: "a foreign origin gets no CORS headers",
+    23: "rubbish instead of a message is INVALID_ARGUMENT with a fixed text",
+    24: "a message above the limit is RESOURCE_EXHAUSTED",
+    25: "metadata above the limit is RESOURCE_EXHAUSTED",
+    26: "an unknown method is UNIMPLEMENTED",
+    27: "a missing, zero or negative deadline ends the call and its work",
+    31: "a call without a client certificate is refused",
+    32: "a certificate of another root, out of its time or for another use is refused",
+    39: "an unset oneof, an unknown enum number or a bad field mask is INVALID_ARGUMENT",
+    43: "a WebSocket from a foreign origin is 403",
+    44: "a WebSocket without a token, or with an expired one, is closed with 4401",
+    46: "a cursor of the future, of another epoch or compacted away is OUT_OF_RANGE with the oldest",
+    47: "WebSocket frames that are huge, endless or not UTF-8 close the connection",
+    49: "a subscription without the right is refused and leaks no counts",
+    51: "a used join token is refused",
+    53: "an expired join token is refused; clocks may differ by five minutes",
+    71: "pins that do not exist, are power or ground, or belong to the ID EEPROM are refused",
+    94: "a broken configuration stops everything before it starts, with file and place",
+    95: "a key file that others can read, or that is a link, is refused",
+    96: "a taken port or an unwritable folder is one clear line",
+    97: "SIGHUP with a broken configuration keeps the old one and says so in an event",
+    98: "secrets in the environment are not shown",
+}

@@ -1,0 +1,1 @@
+"""The gateway with a real Envoy in front of fake services."""

@@ -1,0 +1,1 @@
+"""The identity service over a real server with mTLS, under the identities that it issues itself."""

@@ -1,0 +1,1 @@
+"""The event bus's domain over a store in memory."""

@@ -1,0 +1,1 @@
+"""The identity service's domain without sockets, disk or sleep."""
