@@ -108,7 +108,8 @@ class Mesh:
         return statuses
 
 
-def _join_simulated(mesh: Mesh, number: int) -> None:
+def join_simulated(mesh: Mesh, number: int) -> None:
+    """Join a simulated Pi and run its agent as a process."""
     pictl = Path(sys.executable).with_name("pictl")
     admin, folder = mesh.data_dir / "admin", mesh.data_dir / "simulated" / str(number)
     if not (folder / "tls" / "identity.pem").exists():
@@ -142,7 +143,7 @@ def main() -> int:
         try:
             mesh.start()
             for number in range(said.simulate):
-                _join_simulated(mesh, number + 1)
+                join_simulated(mesh, number + 1)
             print(f"{len(mesh.processes)} processes; gateway {mesh.url}; credential {said.data_dir}/admin")
             for name, process in mesh.processes.items():
                 print(f"  {process.pid:>8} {name}")

@@ -25,14 +25,15 @@ class FakeJournalStore:
         self.sources: dict[tuple[str, str], tuple[int, int]] = {}
         self.reads = 0
         self.failure: Error | None = None
+        self.failures: dict[int, Error] = {}  # by the first sequence of the submission that fails
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def append(self, submission: Submission, *, time: int, gapless: bool, describe_loss: Callable[[Loss], Record]) -> Appended:
         """Append, once the gate is open and unless a failure is set."""
         await self.gate.wait()
-        if self.failure is not None:
-            raise self.failure
+        if failure := self.failure or self.failures.get(submission.first_sequence):
+            raise failure
         key, first = (submission.source, submission.source_epoch), submission.first_sequence
         known = self.sources.get(key)
         last, position = known or (first - 1, 0)

@@ -1,34 +1,23 @@
 """The control plane as the agent reaches it: everything goes through the gateway, the only address a Pi needs.
 
-Whatever address was dialled, the gateway must prove the one name it has under the root that we hold.
+Whatever address was dialled, the gateway must prove the one name it has under the root that we hold, and we prove which node we are.
 """
 
 from collections.abc import Sequence
 
 import grpc.aio
 from picontroller.agent.capabilities import Presentation
+from picontroller.agent.enrolment import GATEWAY
 from picontroller.agent.messages import capabilities_to
-from picontroller.core.callers import SpiffeId
 from picontroller.core.clock import Clock
 from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc import renewal
 from picontroller.core.rpc.mesh import Mesh
-from picontroller.core.rpc.renewal import Issued, Renewal
-from picontroller.core.tls.channels import anonymous_channel
-from picontroller.core.tls.identity import IdentityFolder, server_name
-from picontroller.v1 import discovery_pb2, discovery_pb2_grpc, identity_pb2, identity_pb2_grpc
+from picontroller.core.rpc.renewal import Renewal
+from picontroller.core.tls.identity import IdentityFolder
+from picontroller.v1 import discovery_pb2, discovery_pb2_grpc
 
-NAME = server_name(SpiffeId("", "gateway", ""))
-ISSUE_SECONDS = 10.0
 REPORT_SECONDS = 4.0
-
-
-async def issue(root_pem: bytes, address: str, token: str, csr_pem: bytes) -> Issued:
-    """Return a certificate for a join token. Implements ``joining.Issue``."""
-    async with anonymous_channel(root_pem, address, NAME) as channel:
-        stub = identity_pb2_grpc.IdentityServiceStub(channel)
-        request = identity_pb2.IssueCertificateRequest(token=token, csr_pem=csr_pem.decode())
-        return renewal.issued_from(await rpc.unary(stub.IssueCertificate, request, seconds=ISSUE_SECONDS))
 
 
 class Gateway:
@@ -42,7 +31,7 @@ class Gateway:
 
     def channel(self) -> grpc.aio.Channel:
         """Return the channel of this moment."""
-        return self._mesh.channel(self._address, NAME)
+        return self._mesh.channel(self._address, GATEWAY)
 
     def renewal(self, clock: Clock) -> Renewal:
         """Return what keeps our certificate fresh."""

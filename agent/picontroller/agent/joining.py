@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from picontroller.agent import membership
+from picontroller.agent import enrolment, membership
 from picontroller.agent.membership import Membership
 from picontroller.agent.roots import fetch_root
 from picontroller.agent.timekeeping import Timekeeper
@@ -49,8 +49,8 @@ async def join(
     token_text: str,
     folder: Path,
     clock: Clock,
-    issue: Issue,
     *,
+    issue: Issue = enrolment.issue,
     fetch: Callable[[str], bytes] = fetch_root,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> Membership:

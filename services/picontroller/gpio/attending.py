@@ -1,5 +1,6 @@
-"""Which nodes are attended to: those that are online and have resources, or lines that are still to be released. Each has its own tasks, so
-that a node that hangs keeps nobody else waiting.
+"""Which nodes are attended to: those that are online and have resources, or lines that are still to be released.
+
+Each has its own tasks, so that a node that hangs keeps nobody else waiting.
 """
 
 import asyncio

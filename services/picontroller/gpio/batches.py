@@ -1,7 +1,7 @@
 """Reading and writing many lines: one call to each node, all nodes at once.
 
-What goes to one node happens wholly or not at all, because its agent sees to it. With one node its error is the call's error; with several each
-resource answers for itself. A read that can't reach its node answers what was seen last, as stale.
+What goes to one node happens wholly or not at all, because its agent sees to it. With one node its error is the call's error; with several
+each resource answers for itself. A read that can't reach its node answers what was seen last, as stale.
 """
 
 import asyncio
@@ -120,12 +120,14 @@ class Batches:
                 outcomes = await self._ask_all(operations, found, self._settings.control_seconds)
                 answers = [_answer(id_, outcome) for id_, outcome in outcomes.items()]
                 _raise_when_alone(answers, found)
-                written = [
-                    _written(found[id_], levels[id_], outcome) for id_, outcome in outcomes.items() if isinstance(outcome, Outcome)
-                ]
+                written = [_written(found[id_], levels[id_], outcome) for id_, outcome in outcomes.items() if isinstance(outcome, Outcome)]
                 if written:
                     await self._shelf.wrote(written, key, rows.answers_to_json(answers))
                 return answers
+
+    async def check(self, ids: Sequence[str]) -> None:
+        """Raise NotFound naming one of ``ids`` that does not exist."""
+        await self._existing(ids)
 
     async def _existing(self, ids: Sequence[str]) -> dict[str, Resource]:
         found = await self._shelf.some(ids)

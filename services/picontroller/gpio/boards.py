@@ -1,15 +1,15 @@
 """Pis as the GPIO manager sees them: where their agents are, what can be asked of them, what they tell.
 
-An agent's answer is one of three: it did it, it refused and did nothing, or nobody knows (it did not answer in time, or the connection broke).
-``in_doubt`` tells the last apart; whoever moves lines must treat it as both.
+An agent's answer is one of three: it did it, it refused and did nothing, or nobody knows (it did not answer in time, or the connection
+broke). ``in_doubt`` tells the last apart; whoever moves lines must treat it as both.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
-from picontroller.core.errors import DeadlineExceeded, DataLoss, Error, Internal, Unavailable
+from picontroller.core.errors import DataLoss, DeadlineExceeded, Error, Internal, Unavailable
 from picontroller.gpio.resources import Bias, Drive, Edge, Epoch, Level, Mode, Observation, Resolved, Resource, Safe
 
 
@@ -122,7 +122,7 @@ class Agents(Protocol):
         """Give a sign of life and ask how the agent is."""
         ...
 
-    def events(self, node: Node, after: Position | None) -> AsyncIterator[Batch]:
+    def events(self, node: Node, after: Position | None) -> AsyncGenerator[Batch, None]:
         """Yield what happens after a position, from now on when None. The first batch comes at once and tells the position."""
         ...
 

@@ -1,7 +1,7 @@
 """Following what agents tell of their lines: each batch becomes events, in the transaction that notes how far the agent was followed.
 
-So an event is told once however often the stream breaks. What happens on a line that nobody owns is nobody's event. A line that is just being
-taken into use is waited for: its resource's creation is told before what happens on it.
+So an event is told once however often the stream breaks. What happens on a line that nobody owns is nobody's event. A line that is just
+being taken into use is waited for: its resource's creation is told before what happens on it.
 """
 
 import logging
@@ -10,6 +10,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
+from prometheus_client import Counter
+
 from picontroller.core.clock import Clock
 from picontroller.core.errors import Unavailable
 from picontroller.core.events import Event
@@ -17,7 +19,6 @@ from picontroller.gpio.boards import Agents, Batch, Nodes, Position
 from picontroller.gpio.resources import Observation, Resource, Stage
 from picontroller.gpio.turns import Turns
 from picontroller.gpio.watching import Seen, Watchers
-from prometheus_client import Counter
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """GPIO resources and their rules. A resource is a line in use; a line has one resource at most.
 
-Levels are logical (active-low lines are inverted by the kernel). ``value`` is what is wanted, ``observed`` what was seen: the rules here never
-mix the two. Absent choices are filled in once, by ``new_resource``, so that everything after it reads what will happen.
+Levels are logical (active-low lines are inverted by the kernel). ``value`` is what is wanted, ``observed`` what was seen: the rules here
+never mix the two. Absent choices are filled in once, by ``new_resource``, so that everything after it reads what will happen.
 """
 
 import dataclasses
@@ -252,11 +252,17 @@ def changed(resource: Resource, change: Change) -> Resource:
         raise not_an_output(resource, misplaced[0])
     if output and (misplaced := sorted({"edge", "debounce"} & change.fields)):
         raise FailedPrecondition(f"{resource.full_name} is not an input: {misplaced[0]} belongs to inputs", reason="NOT_AN_INPUT")
-    defaults = {"safe": Safe.INPUT, "restore": Restore.SAFE, "edge": Edge.NONE}
-    wanted = {name: getattr(change, name) or defaults.get(name) for name in change.fields - {"debounce"}}
-    if "debounce" in change.fields:
-        wanted["debounce"] = change.debounce
-    return dataclasses.replace(resource, **wanted, etag=ids.new_etag())
+    named = change.fields
+    return dataclasses.replace(
+        resource,
+        value=change.value if "value" in named else resource.value,
+        safe=(change.safe or Safe.INPUT) if "safe" in named else resource.safe,
+        restore=(change.restore or Restore.SAFE) if "restore" in named else resource.restore,
+        bias=change.bias if "bias" in named else resource.bias,
+        edge=(change.edge or Edge.NONE) if "edge" in named else resource.edge,
+        debounce=change.debounce if "debounce" in named else resource.debounce,
+        etag=ids.new_etag(),
+    )
 
 
 def not_an_output(resource: Resource, what: str) -> FailedPrecondition:

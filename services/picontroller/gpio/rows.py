@@ -142,8 +142,13 @@ def _answer_row(answer: Answer) -> dict[str, object]:
         "id": answer.id,
         "level": seen.level.value if seen and seen.level else None,
         "time": micros(seen.time) if seen else None,
-        "error": {"kind": type(error).__name__, "message": error.message, "reason": error.reason, "metadata": error.metadata} if error else None,
+        "error": {"kind": _kind(error), "message": error.message, "reason": error.reason, "metadata": error.metadata} if error else None,
     }
+
+
+def _kind(error: Error) -> str:
+    """Return the name of the class in ``core.errors`` that stands for ``error``, which may be a subclass from elsewhere."""
+    return next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
 
 
 def _answer_of(row: Mapping[str, object]) -> Answer:

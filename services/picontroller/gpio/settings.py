@@ -11,7 +11,7 @@ class Settings:
     """How often each agent with resources is asked how it is, in seconds. The call is also the manager's sign of life to the agent."""
 
     manager_ttl_seconds: float = 15.0
-    """How long the manager may be silent before agents bring their outputs to safety, in seconds: 2 s to 1 h. Three signs of life by default."""
+    """How long the manager may be silent before agents bring their outputs to safety, in seconds: 2 s to 1 h. Three signs of life."""
 
     control_seconds: float = 5.0
     """How long an agent may take to move lines, in seconds. Beyond it nobody knows whether they moved, and the caller is told so."""

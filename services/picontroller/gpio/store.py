@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import apsw
+
 from picontroller.core.errors import AlreadyExists
 from picontroller.core.events import Event
 from picontroller.core.store import outbox, pages, requests
@@ -263,5 +264,3 @@ def _observe(connection: apsw.Connection, resource_id: str, seen: Observation | 
         " WHERE id = ? AND (observed_time IS NULL OR observed_time <= ? OR observed_time > ?)",
         (seen.level.value if seen.level else None, time, resource_id, time, time + CLOCK_SET_BACK_MICROSECONDS),
     )
-
-

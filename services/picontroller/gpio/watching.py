@@ -1,4 +1,4 @@
-"""Live watchers of lines. Each has a bounded queue of its own: a slow one loses the oldest events, is told how many, and slows nobody down."""
+"""Live watchers of lines, each with a bounded queue of its own: a slow one loses the oldest events and is told how many."""
 
 import asyncio
 from collections import deque

@@ -50,8 +50,8 @@ SCRIPTS = (SCHEMA,)
 # What has ended is listed for a while, then forgotten, so that certificates of a few seconds can't fill a disk.
 KEPT_AFTER_END = timedelta(days=30)
 _TOKEN = "id, description, identity, create_time, expire_time, use_time, used_by"  # noqa: S105 - names of columns
-_USE_UP = (  # noqa: S608 - constants
-    "UPDATE join_tokens SET use_time = ?, key_hash = ?"
+_USE_UP = (
+    "UPDATE join_tokens SET use_time = ?, key_hash = ?"  # noqa: S608 - constants
     f" WHERE id = ? AND use_time IS NULL AND revoke_time IS NULL AND expire_time > ? RETURNING {_TOKEN}"
 )
 _CERTIFICATE = "serial, identity, key_hash, start_time, expire_time, chain"

@@ -89,6 +89,10 @@ def codename() -> str:
     return found[1] if found else ""
 
 
+class Lacking(HarnessError):
+    """Debian does not have a package, which no second attempt changes."""
+
+
 class Apt:
     """apt-get and apt-cache for arm64 with all their state under one folder."""
 
@@ -107,6 +111,8 @@ class Apt:
                 self._run("apt-get", "update", "--error-on=any")
                 names = [self._kernel() if name == KERNEL else name for name in packages]
                 return self._download(names, into)
+            except Lacking:
+                raise
             except HarnessError as error:
                 failure = str(error)
         raise HarnessError(f"Debian arm64 packages could not be fetched in {ATTEMPTS} attempts: {failure}")
@@ -144,7 +150,7 @@ class Apt:
         depends = self._run("apt-cache", "depends", "--important", KERNEL)
         found = re.search(r"Depends: (linux-image-\S+)", depends)
         if not found:
-            raise HarnessError(f"{KERNEL} names no kernel: {depends.strip()[-300:]}")
+            raise Lacking(f"{KERNEL} names no kernel: {depends.strip()[-300:]}")
         return found[1]
 
     def _download(self, names: Iterable[str], into: Path) -> list[Path]:
@@ -152,7 +158,7 @@ class Apt:
         versions = {name: self._candidate(name) for name in names}
         lacking = [name for name, version in versions.items() if not version]
         if lacking:
-            raise HarnessError(f"Debian {codename()} arm64 has no {', '.join(lacking)}")
+            raise Lacking(f"Debian {codename()} arm64 has no {', '.join(lacking)}")
         into.mkdir(parents=True, exist_ok=True)
         # Existing files of the right version are not downloaded again.
         self._run("apt-get", "download", *(f"{name}={version}" for name, version in versions.items()), folder=into)
@@ -167,7 +173,9 @@ class Apt:
 
     def _run(self, *command: str, folder: Path | None = None) -> str:
         environment = {**os.environ, "APT_CONFIG": str(self._conf), "LC_ALL": "C"}
-        done = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=900)
+        done = subprocess.run(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=900
+        )
         if done.returncode:
             raise HarnessError(f"{' '.join(command[:2])} failed: {(done.stderr or done.stdout).strip()[-1500:]}")
         return done.stdout

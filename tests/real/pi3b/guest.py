@@ -4,6 +4,7 @@ Everything is by QEMU's own process id. The guest sees the machine at 10.0.2.2; 
 127.0.0.1. Memory is all its disk, so whatever a power cut should keep has to be fetched with `get` before.
 """
 
+import json
 import secrets
 import shlex
 import socket
@@ -166,11 +167,24 @@ class PiGuest:
         """Let it go on."""
         self._signal_qemu(Signals.SIGCONT)
 
+    def cable(self, plugged: bool) -> None:
+        """Pull or plug the network cable: packets are lost both ways and nobody is told, connections stay as they were."""
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.settimeout(30)
+            monitor.connect(str(self._path("monitor")))
+            with monitor.makefile("rw") as stream:
+                for command in ({"execute": "qmp_capabilities"}, {"execute": "set_link", "arguments": {"name": "n0", "up": plugged}}):
+                    stream.write(json.dumps(command) + "\n")
+                    stream.flush()
+                    # Greetings and events come between the answers.
+                    while not (answer := json.loads(stream.readline())).keys() & {"return", "error"}:
+                        pass
+                    if "error" in answer:
+                        raise HarnessError(f"QEMU refused to turn the cable {'on' if plugged else 'off'}: {answer['error']}")
+
     def run(self, command: Command, timeout: float = 60.0, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> Result:
         """Run a command to its end; a text goes through the shell. Raises TimeoutError with the output so far, having killed it."""
-        answer, output = self.channel.ask(
-            "run", stdin, timeout, argv=_argv(command), timeout=timeout, environment=dict(environment or {})
-        )
+        answer, output = self.channel.ask("run", stdin, timeout, argv=_argv(command), timeout=timeout, environment=dict(environment or {}))
         text = output.decode(errors="replace")
         if answer["timed_out"]:
             raise TimeoutError(f"{_shown(command)} did not end within {timeout:g} s; it wrote:\n{text[-4000:]}")
@@ -240,6 +254,7 @@ class PiGuest:
             *("-kernel", str(self._image.kernel), "-dtb", str(self._image.device_tree), "-initrd", str(self._image.initramfs)),
             *("-append", " ".join([*words, *self._arguments])),
             *("-display", "none", "-monitor", "none", "-serial", f"file:{self._path('console')}"),
+            *("-qmp", f"unix:{self._path('monitor')},server=on,wait=off"),
             *("-netdev", f"user,id=n0,ipv6=off{forwards}", "-device", "usb-net,netdev=n0"),
         ]
 

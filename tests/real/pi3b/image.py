@@ -19,7 +19,6 @@ from typing import Any
 from tests.real.pi3b import debian, kernel, requirements, wheels
 from tests.real.pi3b.cpio import Tree
 
-
 CACHE = Path(__file__).parents[3] / "build" / "pi3b"
 INSIDE = Path(__file__).parent / "inside"
 KEPT = 3
@@ -80,16 +79,21 @@ def build(spec: ImageSpec, cache: Path = CACHE, refresh: bool = False) -> Image:
 
 def _fetched(spec: ImageSpec, cache: Path, refresh: bool) -> dict[str, Any]:
     """What was downloaded for a wish like this one, by kind and file name; downloads when it isn't there."""
-    wish = _key(debian.codename(), debian.KERNEL, spec.packages, spec.requirements, wheels.PLATFORMS)
+    required = wheels.applying(spec.requirements)
+    wish = _key(debian.codename(), debian.KERNEL, spec.packages, required, wheels.PLATFORMS)
     record = cache / f"fetched-{wish}.json"
     with contextlib.suppress(OSError, ValueError):
         known: dict[str, dict[str, str]] = json.loads(record.read_text())
-        whole = all(_digest((cache / kind / name).read_bytes()) == digest for kind, files in known.items() for name, digest in files.items())
+        whole = all(
+            _digest((cache / kind / name).read_bytes()) == digest for kind, files in known.items() for name, digest in files.items()
+        )
         if whole and not refresh:
             return known
     packages = debian.Apt(cache / "apt").fetch([debian.KERNEL, *spec.packages], cache / "debs")
-    downloaded = wheels.download(spec.requirements, cache / "wheels") if spec.requirements else []
-    fetched = {kind: {path.name: _digest(path.read_bytes()) for path in paths} for kind, paths in (("debs", packages), ("wheels", downloaded))}
+    downloaded = wheels.download(required, cache / "wheels") if required else []
+    fetched = {
+        kind: {path.name: _digest(path.read_bytes()) for path in paths} for kind, paths in (("debs", packages), ("wheels", downloaded))
+    }
     record.write_text(json.dumps(fetched, indent=1))
     return fetched
 
@@ -158,5 +162,3 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -47,19 +47,23 @@ def download(requirements: Sequence[str], into: Path) -> list[Path]:
     return files
 
 
-def requirements_of(wheel: Path, extras: Sequence[str] = ()) -> list[str]:
+def requirements_of(wheel: Path, extras: Sequence[str] = ()) -> tuple[str, ...]:
     """What a wheel, with some of its extras, requires in the guest: to be given as requirements beside the wheel itself."""
     with zipfile.ZipFile(wheel) as archive:
         name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = email.parser.BytesParser().parsebytes(archive.read(name))
-    found: list[str] = []
-    for text in metadata.get_all("Requires-Dist") or []:
-        requirement = Requirement(text)
+    return applying(metadata.get_all("Requires-Dist") or [], extras)
+
+
+def applying(requirements: Iterable[str], extras: Sequence[str] = ()) -> tuple[str, ...]:
+    """Those whose markers hold in the guest, sorted and without the markers, so that equal wishes read the same."""
+    found: set[str] = set()
+    for requirement in map(Requirement, requirements):
         marker = requirement.marker
         if marker is None or any(marker.evaluate({**ENVIRONMENT, "extra": extra}) for extra in (*extras, "")):
             requirement.marker = None
-            found.append(str(requirement))
-    return found
+            found.add(str(requirement))
+    return tuple(sorted(found))
 
 
 def lay_out(wheel: Path, tree: Tree) -> None:
@@ -70,7 +74,9 @@ def lay_out(wheel: Path, tree: Tree) -> None:
                 continue
             place = _place(info.filename)
             if place and not is_ballast(place):
-                add(tree, place, archive.read(info), executable=bool(info.external_attr >> 16 & 0o111) or place.startswith("usr/local/bin/"))
+                add(
+                    tree, place, archive.read(info), executable=bool(info.external_attr >> 16 & 0o111) or place.startswith("usr/local/bin/")
+                )
         for name in archive.namelist():
             if name.endswith(".dist-info/entry_points.txt"):
                 _commands(archive.read(name).decode(), tree)

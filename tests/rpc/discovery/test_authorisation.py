@@ -48,7 +48,7 @@ def test_matrix_when_the_proto_grows_has_every_method() -> None:
 
 
 @pytest.mark.parametrize("method", sorted(ALLOWED))
-async def test_abuse_35_method_when_called_by_each_role_serves_only_those_listed(world: World, method: str) -> None:
+async def test_method_when_called_by_each_role_serves_only_those_listed(world: World, method: str) -> None:
     let_in = set()
     for name, caller in CALLERS.items():
         call = getattr(world.stub(*caller), method)
@@ -67,7 +67,7 @@ async def test_abuse_35_method_when_called_by_each_role_serves_only_those_listed
 
 
 @pytest.mark.parametrize("method", ["GetNode", "RegisterNode", "UnregisterNode", "ReportHealth"])
-async def test_abuse_36_agent_when_it_acts_for_another_node_is_refused(world: World, method: str) -> None:
+async def test_agent_when_it_acts_for_another_node_is_refused(world: World, method: str) -> None:
     before = await world.register(ME)
     with pytest.raises(errors.PermissionDenied) as caught:
         await rpc.unary(getattr(world.stub(f"node/{OTHER}"), method), REQUESTS[method])

@@ -1,5 +1,7 @@
 """What people change about nodes: presence, masks, etags, If-Match, request ids, and forgetting."""
 
+import asyncio
+
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -150,3 +152,26 @@ async def test_node_when_deleted_stays_deleted_after_a_restart(quiet_world: Worl
     async with quiet_world.running():
         with pytest.raises(errors.NotFound):
             await quiet_world.get(node.id)
+
+
+async def test_update_given_up_at_any_moment_is_done_or_not_and_its_repetition_has_one_effect(world: World) -> None:
+    node = await world.register(new_node_id())
+    rounds = 30
+    for number in range(rounds):
+        request = v1.UpdateNodeRequest(id=node.id, labels={"round": str(number)}, request_id=f"r{number}")
+        call = world.stub().UpdateNode(request, timeout=5)
+        for _ in range(number):  # so many turns of the loop into the call
+            await asyncio.sleep(0)
+        call.cancel()
+        after = await rpc.unary(world.stub().UpdateNode, request)
+        assert await world.get(node.id) == after
+    assert await world.event_types() == ["node.discovered"] + ["node.updated"] * rounds
+
+
+async def test_update_when_everything_about_it_is_wrong_is_answered_in_brief(world: World) -> None:
+    node = await world.register(new_node_id())
+    labels = {f"-{number:02}" + "x" * 300: "y" * 100 for number in range(64)}
+    with pytest.raises(errors.InvalidArgument) as caught:
+        await _update(world, node.id, labels=labels)
+    assert caught.value.violations[-1].field == "(more)"
+    assert all(violation.field.startswith("labels[") for violation in caught.value.violations[:-1])

@@ -86,8 +86,8 @@ async def test_watcher_when_it_does_not_read_gets_the_newest_state_once(world: W
     node = await world.register(new_node_id())
     async with _watching(world) as watch:
         await watch.until_synced()
-        count = 150  # with capabilities of 60 kB that is more than gRPC keeps for a reader who does not read
-        lines = [{"pin": {"bcm": 1, "kernel_name": "x" * 2000}} for _ in range(30)]
+        count = 150  # with capabilities of 200 kB that is more than gRPC keeps for a reader who does not read
+        lines = [{"pin": {"bcm": 1, "kernel_name": "x" * 4000}} for _ in range(50)]
         for number in range(count):
             await world.register(node.id, hostname=f"pi-{number}", capabilities={"model": "m", "lines": lines})
         seen = []

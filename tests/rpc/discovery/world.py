@@ -16,9 +16,11 @@ from picontroller.core.rpc.hosting import Manners, serving
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.rpc.validation import default_validator
 from picontroller.core.rpc.wiring import Service, Surroundings
+from picontroller.core.store.sqlite import Database
 from picontroller.core.tls.identity import IdentityFolder
-from picontroller.discovery import wiring
+from picontroller.discovery import messages, nodes, wiring
 from picontroller.discovery.settings import Settings
+from picontroller.discovery.store import SCHEMA, SqliteNodeStore
 from picontroller.v1 import discovery_pb2 as v1
 from picontroller.v1 import discovery_pb2_grpc, events_pb2, events_pb2_grpc
 from tests.fakes.authority import FakeAuthority
@@ -96,6 +98,13 @@ class World:
                 yield
         finally:
             await self.close_meshes()
+
+    async def seed(self, count: int) -> None:
+        """Put nodes into the database of a discovery that does not run, where registering them one by one would take long."""
+        async with await Database.open(self.folder / "discovery" / "discovery.db", SCHEMA) as database:
+            store = SqliteNodeStore(database)
+            said = [messages.registration_from(registration(new_node_id())) for _ in range(count)]
+            await asyncio.gather(*(store.change(fresh.id, nodes.register(fresh, self.clock.now())) for fresh in said))
 
     async def register(self, node_id: str, **facts: Any) -> v1.Node:
         """Register a node as its own agent."""

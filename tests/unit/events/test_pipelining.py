@@ -42,27 +42,21 @@ async def test_requests_when_the_disk_is_slow_wait_outside(world: World) -> None
     await publishing.aclose()
 
 
-async def test_requests_behind_a_failed_one_are_not_taken(world: World) -> None:
-    failing = asyncio.Event()
+@pytest.mark.parametrize("failing", [1, 2])
+async def test_requests_behind_a_failed_one_are_not_taken(world: World, failing: int) -> None:
+    world.store.failures[failing] = QuotaExceeded("full", reason="DISK_FULL")
 
     async def requests() -> AsyncIterator[Submission]:
-        yield submission(record(), first=1)
-        world.store.failure = QuotaExceeded("full", reason="DISK_FULL")
-        failing.set()
-        yield submission(record(), first=2)
-        await settle()
-        world.store.failure = None
-        yield submission(record(), first=3)
+        for first in (1, 2, 3, 4):
+            yield submission(record(), first=first)
 
-    publishing = pipelined(requests(), world.journal)
-    world.store.gate.clear()
-    first = asyncio.create_task(anext(publishing))
-    world.store.gate.set()
-    assert (await first).last_sequence == 1
+    answers = []
     with pytest.raises(QuotaExceeded):
-        await anext(publishing)
+        async for appended in pipelined(requests(), world.journal):
+            answers.append(appended.last_sequence)
     await settle()
-    assert world.store.sources["gpio", "e"] == (1, 1)
+    assert answers == list(range(1, failing))
+    assert world.store.last == failing - 1  # though 3 and 4 were under way already
 
 
 async def test_requests_when_one_is_left_out_are_refused_as_a_gap(world: World) -> None:

@@ -49,9 +49,9 @@ class PinEvent:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a subscriber gets at once. ``lost`` counts its events that are missing since the batch before; ``sequence`` is the newest covered.
+    """What a subscriber gets at once. The first batch of a subscription and signs of life have no events.
 
-    The first batch of a subscription and signs of life have no events.
+    ``lost`` counts its events that are missing since the batch before; ``sequence`` is the newest covered.
     """
 
     events: tuple[PinEvent, ...]
@@ -111,7 +111,7 @@ class Events:
     ) -> AsyncIterator[Batch]:
         """Yield batches of the events of lines (all when ``bcms`` is empty) for ever; the first has no events and tells where we are.
 
-        With this run's ``run_id``, everything after the sequence ``after``; with another run's, everything kept; with none, what comes next.
+        With this run's ``run_id``, everything after the sequence ``after``; with another's, everything kept; with none, what comes next.
         For some lines only, what was lost before the subscription is an upper bound: the ring has forgotten whose it was.
         Raises OutOfRange for a sequence that this run has not reached.
         """
@@ -190,7 +190,7 @@ class Events:
 
 
 class Subscription:
-    """One reader's place in the ring. ``passed`` counts its events up to there, so that what the ring drops later can be counted exactly."""
+    """One reader's place in the ring. ``passed`` counts its events up to there, so that those dropped later can be counted exactly."""
 
     def __init__(self, events: Events, bcms: frozenset[int], position: int, lost: int) -> None:
         self.news = asyncio.Event()

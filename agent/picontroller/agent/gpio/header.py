@@ -13,7 +13,7 @@ from picontroller.core.errors import FailedPrecondition, InvalidArgument
 
 
 class Header:
-    """The header of this board. ``reserved`` answers the lines that the board uses itself, with the use (``I2C1 in use``), by BCM number."""
+    """The header of this board. ``reserved`` answers what the board uses lines for itself (``I2C1 in use``), by BCM number."""
 
     def __init__(self, chip: str, infos: Iterable[LineInfo], reserved: Callable[[], Mapping[int, str]]) -> None:
         self._pins = {info.bcm: ResolvedPin(info.bcm, header.POSITION_OF[info.bcm], chip, info.bcm, info.kernel_name) for info in infos}

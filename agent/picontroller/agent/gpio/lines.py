@@ -70,7 +70,7 @@ class Lines:
     def problems(self) -> list[str]:
         """Return what is wrong, one line each, beginning with a word in capitals."""
         names = [name_of(line.pin.bcm) for line in self.uncontrolled()]
-        lost = [f"LINE_NOT_HELD {', '.join(names)}: outputs whose safe state can't be kept; see the log"] if names else []
+        lost = [f"LINE_NOT_HELD: {', '.join(names)}: outputs whose safe state can't be kept; see the log"] if names else []
         return [*lost, self._damage] if self._damage else lost
 
     async def start(self) -> None:
@@ -110,7 +110,7 @@ class Lines:
             self._saved = self._memory.load()
         except DataLoss as error:
             log.error("the remembered lines are damaged", extra={"error": error.message})
-            self._damage = f"LINES_DAMAGED {error.message}"
+            self._damage = f"LINES_DAMAGED: {error.message}"
             self._saved = self._memory.load()
         self._epochs = dict(self._saved.epochs)
         self._table = {bcm: replace(line, held=False) for bcm, line in self._saved.outputs.items()}

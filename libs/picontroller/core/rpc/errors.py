@@ -5,6 +5,7 @@ one of ours becomes INTERNAL with a fixed sentence and an id under which the log
 """
 
 import logging
+from collections.abc import Sequence
 
 import grpc
 import grpc.aio
@@ -16,6 +17,11 @@ from picontroller.core import errors, ids
 log = logging.getLogger(__name__)
 
 DOMAIN = "pi-controller.io"
+
+# Errors travel in trailers, base64-coded and beside the message once more, percent-coded. Clients accept 8 KiB of metadata with certainty;
+# more than that, and they see RESOURCE_EXHAUSTED instead of the error.
+LARGEST_TEXT_BYTES = 500
+LARGEST_VIOLATIONS_BYTES = 2500
 
 CODES: dict[type[errors.Error], grpc.StatusCode] = {
     errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
@@ -55,11 +61,10 @@ def internal(error: BaseException, request_id: str) -> errors.Internal:
 def status_of(error: errors.Error, request_id: str = "") -> status_pb2.Status:
     """Return an error as ``google.rpc.Status`` with its details."""
     number, _ = code_of(error).value
-    status = status_pb2.Status(code=number, message=error.message)
+    status = status_pb2.Status(code=number, message=_shortened(error.message, LARGEST_TEXT_BYTES))
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))
     if error.violations:
-        faults = [error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description) for v in error.violations]
-        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=faults))
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=_faults(error.violations)))
     if error.retry_after is not None:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(int(error.retry_after * 1000))
@@ -67,6 +72,28 @@ def status_of(error: errors.Error, request_id: str = "") -> status_pb2.Status:
     if request_id:
         status.details.add().Pack(error_details_pb2.RequestInfo(request_id=request_id))
     return status
+
+
+def _faults(violations: Sequence[errors.Violation]) -> list[error_details_pb2.BadRequest.FieldViolation]:
+    """Return as many violations as fit into a trailer, the last one telling how many more there are."""
+    faults: list[error_details_pb2.BadRequest.FieldViolation] = []
+    room = LARGEST_VIOLATIONS_BYTES
+    for violation in violations:
+        field, text = _shortened(violation.field, LARGEST_TEXT_BYTES), _shortened(violation.description, LARGEST_TEXT_BYTES)
+        fault = error_details_pb2.BadRequest.FieldViolation(field=field, description=text)
+        room -= fault.ByteSize() + 4
+        if room < 0:
+            more = f"{len(violations) - len(faults)} more violations"
+            faults.append(error_details_pb2.BadRequest.FieldViolation(field="(more)", description=more))
+            break
+        faults.append(fault)
+    return faults
+
+
+def _shortened(text: str, most: int) -> str:
+    """Return ``text`` in at most ``most`` bytes of UTF-8."""
+    raw = text.encode("utf-8", "replace")
+    return text if len(raw) <= most else raw[: most - 3].decode("utf-8", "ignore") + "\u2026"
 
 
 def to_grpc(error: errors.Error, request_id: str = "") -> grpc.Status:

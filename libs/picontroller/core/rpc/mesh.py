@@ -5,7 +5,7 @@ Deadlines are passed with each call and never set in a service config: grpcio fi
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import grpc
@@ -38,7 +38,7 @@ async def unary(method: Any, request: Any, *, seconds: float = DEFAULT_SECONDS, 
         raise rpc_errors.from_grpc(error) from None
 
 
-async def stream(method: Any, request: Any, *, metadata: Mapping[str, str] | None = None) -> AsyncIterator[Any]:
+async def stream(method: Any, request: Any, *, metadata: Mapping[str, str] | None = None) -> AsyncGenerator[Any, None]:
     """Call a stub's server-streaming method and yield its responses. The call is cancelled when the iteration is given up."""
     call = method(request, metadata=_metadata(metadata))
     try:

@@ -31,7 +31,12 @@ def parameter(name: str) -> str:
 def run(request: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
     """Run to the end or to the limit; what a child of it left running is killed with it."""
     process = subprocess.Popen(
-        request["argv"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, env=environment(request)
+        request["argv"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env=environment(request),
     )
     timed_out = False
     try:
@@ -49,7 +54,12 @@ def start(request: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
     Path(request["log"]).parent.mkdir(parents=True, exist_ok=True)
     with Path(request["log"]).open("ab") as log:
         process = subprocess.Popen(
-            request["argv"], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment(request)
+            request["argv"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment(request),
         )
     processes[process.pid] = process
     return {"pid": process.pid}, b""

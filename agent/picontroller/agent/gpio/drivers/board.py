@@ -5,7 +5,7 @@ edges as a kernel does. To be used on the event loop only.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from picontroller.agent.gpio.drivers import CONSUMER, Direction, EdgeListener, Feature, LineEdge, LineInfo, LineSettings
@@ -24,7 +24,7 @@ class SimBoard:
 
     def __init__(self, simulation: Simulation, clock: Clock) -> None:
         self.operations = 0
-        self.listener: EdgeListener = lambda edges: None
+        self.listener: EdgeListener = _nobody
         self._simulation = simulation
         self._clock = clock
         self._wiring = Wiring(simulation)
@@ -204,6 +204,10 @@ class SimBoard:
         running = self._settling.pop(key, None)
         if running is not None:
             running.cancel()
+
+
+def _nobody(edges: Sequence[LineEdge]) -> None:
+    """Listen to edges until somebody does."""
 
 
 def _logical(high: bool, settings: LineSettings) -> Level:

@@ -1,0 +1,22 @@
+"""What is wrong with this node: one line each, beginning with a word in capitals that programs can rely on."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+MOST = 32
+LONGEST = 300
+
+Source = Callable[[], Iterable[str]]
+
+
+class Health:
+    """Asks all sources. Nothing is remembered: a problem is over when its source no longer names it."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = tuple(sources)
+
+    def problems(self) -> list[str]:
+        """Return what is wrong now, each line once and short enough for ReportHealth; what is too much is counted in the last."""
+        lines = list(dict.fromkeys(line[:LONGEST] for source in self._sources for line in source() if line))
+        if len(lines) > MOST:
+            lines[MOST - 1 :] = [f"MORE_PROBLEMS: {len(lines) - MOST + 1} further problems; the agent's log has them"]
+        return lines

@@ -1,0 +1,55 @@
+"""Building the GPIO manager: the only place that knows all of its parts."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from picontroller.core.rpc.publishing import EventBus
+from picontroller.core.rpc.wiring import Service, Surroundings
+from picontroller.core.store.outbox import Outbox
+from picontroller.gpio.agents import MeshAgents
+from picontroller.gpio.attending import Attending
+from picontroller.gpio.batches import Batches
+from picontroller.gpio.boards import Agents, Nodes
+from picontroller.gpio.controlling import Controlling
+from picontroller.gpio.following import Following
+from picontroller.gpio.nodes import DiscoveredNodes
+from picontroller.gpio.reconciling import Reconciling
+from picontroller.gpio.service import GpioServicer
+from picontroller.gpio.settings import Settings
+from picontroller.gpio.store import ResourceStore
+from picontroller.gpio.turns import Turns
+from picontroller.gpio.watching import Watchers
+from picontroller.v1 import gpio_pb2_grpc
+
+
+@asynccontextmanager
+async def build(surroundings: Surroundings) -> AsyncIterator[Service]:
+    """Yield the GPIO manager on its peers in the mesh."""
+    nodes = DiscoveredNodes(surroundings.mesh)
+    async with build_upon(surroundings, nodes, MeshAgents(surroundings.mesh)) as service:
+        yield Service(service.name, service.register, {"nodes": nodes.run, **service.background})
+
+
+@asynccontextmanager
+async def build_upon(surroundings: Surroundings, nodes: Nodes, agents: Agents) -> AsyncIterator[Service]:
+    """Yield the GPIO manager on the nodes and agents that are given."""
+    settings: Settings = surroundings.settings
+    clock, turns = surroundings.clock, Turns()
+    async with AsyncExitStack() as stack:
+        store = await ResourceStore.open(surroundings.data_dir)
+        stack.push_async_callback(store.database.close)
+        stack.push_async_callback(turns.close)
+        await store.begin()
+        watchers = Watchers(settings.watch_events, settings.watch_sign_seconds)
+        reconciling = Reconciling(store, nodes, agents, turns, clock, settings)
+        following = Following(store, nodes, agents, turns, watchers, clock, reconciling.look_soon)
+        attending = Attending(store, nodes, following, reconciling, clock)
+        controlling = Controlling(store, nodes, agents, turns, clock, settings, attending.look, reconciling.look_at)
+        batches = Batches(store, nodes, agents, turns, settings)
+        servicer = GpioServicer(controlling, batches, watchers)
+        outbox = Outbox(store.database, EventBus(surroundings.mesh, surroundings.name), clock)
+        yield Service(
+            surroundings.name,
+            (lambda server: gpio_pb2_grpc.add_GpioServiceServicer_to_server(servicer, server),),
+            {"events": outbox.run, "nodes attended": attending.run},
+        )
