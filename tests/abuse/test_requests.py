@@ -222,9 +222,12 @@ async def impatient(tmp_path: Path) -> AsyncIterator[World]:
         links = [Deadlines(CAP_SECONDS) if isinstance(link, Deadlines) else link for link in chain(world.identity, manners)]
         server = Server(service.register, links)
         await server.start([world.socket], server_credentials(world.identity))
+        outbox = asyncio.ensure_future(service.background["outbox"]())
         yield world
         await world.close_meshes()
         await server.drain(1)
+        outbox.cancel()
+        await asyncio.gather(outbox, return_exceptions=True)
 
 
 async def test_abuse_27_call_without_a_deadline_ends_at_the_servers_cap(impatient: World) -> None:

@@ -1,6 +1,7 @@
 """By which addresses this machine is reached: what the agent listens on, and what it tells the control plane to dial.
 
-The address that counts is the one from which this machine reaches the gateway: on a machine with several networks any other may be a dead end.
+The address that counts is the one from which this machine reaches the gateway: on a machine with several networks any other may be a
+dead end.
 """
 
 import asyncio

@@ -6,6 +6,7 @@ Whatever address was dialled, the gateway must prove the one name it has under t
 from collections.abc import Sequence
 
 import grpc.aio
+
 from picontroller.agent.capabilities import Presentation
 from picontroller.agent.enrolment import GATEWAY
 from picontroller.agent.messages import capabilities_to

@@ -1,8 +1,8 @@
 """Joining a control plane with a token, and leaving it.
 
 The order is what makes it safe. The root is fetched over a connection that is believed in nothing and told nothing; only when the token
-recognises that root is the gateway dialled again, under that root, and told the secret. The key is on disk before the secret leaves, so that a
-join whose answer was lost is repeated with the same key and gets the same certificate.
+recognises that root is the gateway dialled again, under that root, and told the secret. The key is on disk before the secret leaves, so
+that a join whose answer was lost is repeated with the same key and gets the same certificate.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
 from picontroller.agent import enrolment, membership
 from picontroller.agent.membership import Membership
 from picontroller.agent.roots import fetch_root

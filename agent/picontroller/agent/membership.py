@@ -1,7 +1,7 @@
 """What this Pi remembers of the control plane that it joined, and the lock that keeps two programs from being the same node at once.
 
-Below the agent's folder: ``join.json`` (where the gateway is and who we are there), ``tls/`` (the identity), ``join.key`` (the key of a join that
-has not succeeded yet), ``agent.lock``, ``lines.json`` (outputs), ``last-seen`` (the time).
+Below the agent's folder: ``join.json`` (where the gateway is and who we are there), ``tls/`` (the identity), ``join.key`` (the key of a
+join that has not succeeded yet), ``agent.lock``, ``lines.json`` (outputs), ``last-seen`` (the time).
 """
 
 import contextlib

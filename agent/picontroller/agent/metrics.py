@@ -1,7 +1,7 @@
 """The machine's state in numbers, from ``/proc`` and ``/sys`` below a root path.
 
-What the machine does not offer is None: an absent temperature is not 0 °C. Use of the processor is counted since the sample before, over all
-cores; a counter that went backwards (the clock of a sleeping core may) counts as nothing.
+What the machine does not offer is None: an absent temperature is not 0 °C. Use of the processor is counted since the sample before, over
+all cores.
 """
 
 import os
@@ -52,6 +52,7 @@ class SystemMetrics:
         self._clock = clock
         self._root = root
         self._busy, self._total = 0, 0
+        self._usage = 0.0
 
     def sample(self) -> Sample:
         """Return the state now: some twenty small reads, 0.5 ms on a Pi 4. The first sample's processor use is that since boot."""
@@ -76,10 +77,10 @@ class SystemMetrics:
         total, idle = sum(counts), sum(counts[3:5])
         busy = total - idle
         passed, worked = total - self._total, busy - self._busy
-        self._total, self._busy = total, busy
-        if passed <= 0:
-            return 0.0
-        return min(100.0, max(0.0, worked / passed * 100))
+        if passed > 0:  # a sample sooner than the kernel's next tick says the same as the one before
+            self._usage = min(100.0, max(0.0, worked / passed * 100))
+            self._total, self._busy = total, busy
+        return self._usage
 
     def _memory(self) -> tuple[int, int | None]:
         """Return total and available memory in bytes."""

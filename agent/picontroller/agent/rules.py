@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+
 from picontroller.internal.buf.validate import validate_pb2
 
 Check = Callable[[Any], str | None]
@@ -21,7 +22,7 @@ LONGEST_DURATION_SECONDS = 315_576_000_000
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-class UnknownRule(Exception):
+class UnknownRuleError(Exception):
     """A proto carries a rule that the agent can't check."""
 
 
@@ -31,14 +32,16 @@ def kind_of(rules: validate_pb2.FieldRules) -> str:
 
 
 def refuse_unknown(rules: Message, known: Iterable[str], place: str) -> None:
-    """Raise UnknownRule when ``rules`` hold anything but ``known``."""
+    """Raise UnknownRuleError when ``rules`` hold anything but ``known``."""
     unknown = {field.name for field, _ in rules.ListFields()} - set(known)
     if unknown:
-        raise UnknownRule(f"{place} has a rule that the agent can't check: {', '.join(sorted(unknown))}; teach picontroller.agent.rules")
+        raise UnknownRuleError(
+            f"{place} has a rule that the agent can't check: {', '.join(sorted(unknown))}; teach agent/rules.py"
+        )
 
 
 def value_checks(rules: validate_pb2.FieldRules, field: FieldDescriptor, place: str) -> list[Check]:
-    """Return the checks of a single value of ``field``. Raises UnknownRule."""
+    """Return the checks of a single value of ``field``. Raises UnknownRuleError."""
     kind = kind_of(rules)
     if not kind:
         return []
@@ -51,7 +54,7 @@ def value_checks(rules: validate_pb2.FieldRules, field: FieldDescriptor, place: 
         return _duration(found, place)
     if kind in INTEGERS:
         return _integer(found, place)
-    raise UnknownRule(f"{place} has rules for {kind}, which the agent can't check; teach picontroller.agent.rules")
+    raise UnknownRuleError(f"{place} has rules for {kind}, which the agent can't check; teach agent/rules.py")
 
 
 def _string(rules: validate_pb2.StringRules, place: str) -> list[Check]:
@@ -76,7 +79,7 @@ def pattern_from(pattern: str, place: str) -> re.Pattern[str]:
     """Return an RE2 pattern as Python's. They differ in ``$``, which in Python also matches before a last newline, and in classes."""
     body = pattern[:-1] if pattern.endswith("$") and not pattern.endswith(r"\$") else pattern
     if re.search(r"(?<!\\)\$", body) or re.search(r"\\[^.$/+*?()\[\]{}|^-]", body):
-        raise UnknownRule(f"{place} has a pattern that may mean something else in Python: {pattern}")
+        raise UnknownRuleError(f"{place} has a pattern that may mean something else in Python: {pattern}")
     return re.compile(body + (r"\Z" if body != pattern else ""), re.ASCII)
 
 
@@ -84,7 +87,7 @@ def _enum(rules: validate_pb2.EnumRules, field: FieldDescriptor, place: str) -> 
     refuse_unknown(rules, ("defined_only", "not_in", "in"), place)
     kind = field.enum_type
     if kind is None:
-        raise UnknownRule(f"{place} has rules for an enum and is none")
+        raise UnknownRuleError(f"{place} has rules for an enum and is none")
     checks: list[Check] = []
     if rules.defined_only:
         defined = frozenset(kind.values_by_number)
@@ -126,13 +129,11 @@ def nanoseconds(duration: Duration) -> int:
     return duration.seconds * 1_000_000_000 + duration.nanos
 
 
-def _range(
-    lowest: int | None, highest: int | None, place: str, number_of: Callable[[Any], int], show: Callable[[int], str]
-) -> list[Check]:
+def _range(lowest: int | None, highest: int | None, place: str, number_of: Callable[[Any], int], show: Callable[[int], str]) -> list[Check]:
     if lowest is not None and highest is not None:
         low, high = lowest, highest
         if low > high:
-            raise UnknownRule(f"{place} excludes a range, which the agent can't check")
+            raise UnknownRuleError(f"{place} excludes a range, which the agent can't check")
         return [lambda value: None if low <= number_of(value) <= high else f"must be from {show(low)} to {show(high)}"]
     if lowest is not None:
         least = lowest

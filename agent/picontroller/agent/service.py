@@ -1,6 +1,8 @@
+# ruff: noqa: N802 - methods are named as in the proto
 """What the agent answers over gRPC. Who may call is declared in the proto; what a line may never do is decided below, in ``gpio``."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Any, Protocol
 
 from picontroller.agent import messages
@@ -72,9 +74,9 @@ class NodeAgentServicer(agent_pb2_grpc.NodeAgentServiceServicer):
     async def WatchEdges(self, request: agent_pb2.WatchEdgesRequest, context: Any) -> AsyncIterator[agent_pb2.WatchEdgesResponse]:
         """Stream what happens on lines."""
         pins = [messages.pin_ref_from(pin) for pin in request.pins]
-        run_id = self._panel.events.run_id
-        async for batch in self._panel.watch(pins, request.after_sequence, request.run_id):
-            yield messages.batch_to(batch, run_id)
+        async with aclosing(self._panel.watch(pins, request.after_sequence, request.run_id)) as batches:
+            async for batch in batches:
+                yield messages.batch_to(batch, self._panel.events.run_id)
 
     async def HealthCheck(self, request: agent_pb2.HealthCheckRequest, context: Any) -> agent_pb2.HealthStatus:
         """Say how the agent is, and take down the manager's sign of life."""

@@ -15,7 +15,15 @@ GIB = 1024**3
 _RESERVED_I2C = {2: "I2C1 in use", 3: "I2C1 in use"}
 BOARDS = (
     Board("Raspberry Pi 4 Model B Rev 1.5", "bcm2711", "c03115", 4 * GIB, ("i2c-1",), reserved=_RESERVED_I2C, simulated=True),
-    Board("Raspberry Pi 5 Model B Rev 1.0", "bcm2712", "d04170", 8 * GIB, ("i2c-1",), pwm_channels=("pwmchip0/0", "pwmchip0/1"), simulated=True),
+    Board(
+        "Raspberry Pi 5 Model B Rev 1.0",
+        "bcm2712",
+        "d04170",
+        8 * GIB,
+        ("i2c-1",),
+        pwm_channels=("pwmchip0/0", "pwmchip0/1"),
+        simulated=True,
+    ),
     Board("Raspberry Pi 3 Model B Rev 1.2", "bcm2837", "a02082", 1 * GIB, simulated=True),
     Board("Raspberry Pi Zero 2 W Rev 1.0", "bcm2837", "902120", GIB // 2, simulated=True),
 )

@@ -33,7 +33,7 @@ class Machine:
         return self.board.permission_problems
 
 
-def machine(settings: Settings) -> Machine:
+def machine_of(settings: Settings) -> Machine:
     """Return the machine that ``settings`` speak of. Raises ValueError for a model that can't be simulated."""
     if settings.backend == "sim":
         board = simulated.board_like(settings.simulated_model)

@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 RELEASED = datetime(2026, 1, 1, tzinfo=UTC)
 """No copy of this code is older. Raised with each release."""
 
+SYNCHRONISED = "run/systemd/timesync/synchronized"
+"""There once systemd has set the clock by network time."""
+
 LAST_SEEN = "last-seen"
 REMEMBER_SECONDS = 600.0
 LOOK_SECONDS = 1.0
@@ -30,14 +33,19 @@ SLACK = timedelta(minutes=10)
 class Timekeeper:
     """Knows the latest moment that is past for certain: release, newest file of ours, begin of our certificate."""
 
-    def __init__(self, clock: Clock, folder: Path, known_past: Callable[[], datetime | None] = lambda: None) -> None:
+    def __init__(
+        self, clock: Clock, folder: Path, known_past: Callable[[], datetime | None] = lambda: None, root: Path = Path("/")
+    ) -> None:
         self._clock = clock
         self._folder = folder
         self._known_past = known_past
+        self._synchronised = root / SYNCHRONISED
 
     def lower_bound(self) -> datetime:
         """Return the latest moment that is past for certain."""
-        moments = [RELEASED, *self._file_times()]
+        moments = [RELEASED]
+        if not self._synchronised.exists():  # else a file of a day when the clock was ahead would hold us up for nothing
+            moments += self._file_times()
         if (known := self._known_past()) is not None:
             moments.append(known)
         return max(moments)

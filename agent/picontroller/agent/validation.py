@@ -5,11 +5,12 @@ agent at its start. A valid message costs no text at all: paths are built from t
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
-from picontroller.agent.rules import Check, UnknownRule, kind_of, list_checks, refuse_unknown, value_checks
+
+from picontroller.agent.rules import Check, UnknownRuleError, kind_of, list_checks, refuse_unknown, value_checks
 from picontroller.core.errors import Violation
 from picontroller.internal.buf.validate import validate_pb2
 from picontroller.v1 import agent_pb2
@@ -39,19 +40,19 @@ class AgentValidator:
         kind = type(message)
         steps = self._by_class.get(kind)
         if steps is None:  # messages of other services on this server (health, reflection) come here first
-            steps = self._by_class[kind] = self._compile(message.DESCRIPTOR)
+            steps = self._by_class[kind] = self._compile(cast("Descriptor", message.DESCRIPTOR))
         found: Found = []
         for step in steps:
             step(message, found)
         return [Violation(path, problem) for path, problem in found]
 
     def _compile(self, descriptor: Descriptor) -> list[Step]:
-        """Return the steps of a message. Raises UnknownRule for a rule that can't be checked, and for a message that contains itself."""
+        """Return the steps of a message. Raises UnknownRuleError for a rule, or a message within itself, that can't be checked."""
         place = descriptor.full_name
         if place in self._steps:
             return self._steps[place]
         if place in self._unfinished:
-            raise UnknownRule(f"{place} contains itself, which the agent can't check")
+            raise UnknownRuleError(f"{place} contains itself, which the agent can't check")
         self._unfinished.add(place)
         steps: list[Step] = []
         refuse_unknown(descriptor.GetOptions().Extensions[validate_pb2.message], (), place)
@@ -73,7 +74,7 @@ class AgentValidator:
         for field in oneof.fields:
             own = field.GetOptions().Extensions[validate_pb2.field]
             if own.required:
-                raise UnknownRule(f"{field.full_name} is required within a oneof, which the agent can't check")
+                raise UnknownRuleError(f"{field.full_name} is required within a oneof, which the agent can't check")
             step = self._value_step(field, own)
             if step is not None:
                 members[field.name] = step
@@ -102,7 +103,7 @@ class AgentValidator:
         if rules.ignore == validate_pb2.IGNORE_ALWAYS:
             return None
         if rules.ignore == validate_pb2.IGNORE_IF_ZERO_VALUE and field.has_presence:
-            raise UnknownRule(f"{field.full_name} ignores zero though it may be absent, which the agent can't check")
+            raise UnknownRuleError(f"{field.full_name} ignores zero though it may be absent, which the agent can't check")
         steps = [_checked(field.name, check) for check in value_checks(rules, field, field.full_name)]
         if field.message_type is not None and kind != "duration":
             inner = self._compile(field.message_type)
@@ -124,7 +125,7 @@ class AgentValidator:
             yield _always(name, step)
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             if rules.ListFields() or field.message_type.fields_by_name["value"].message_type is not None:
-                raise UnknownRule(f"{place} is a map with rules or messages, which the agent can't check")
+                raise UnknownRuleError(f"{place} is a map with rules or messages, which the agent can't check")
             return
         refuse_unknown(listed.items, (kind_of(listed.items),), f"{place} items")
         checks = value_checks(listed.items, field, place)

@@ -106,7 +106,7 @@ def change_from(request: gpio_pb2.UpdateGpioResourceRequest) -> Change:
         raise InvalidArgument("; ".join(fault.description for fault in faults), reason="UPDATE_MASK_INVALID", violations=faults)
     present = {field.name for field, _ in request.ListFields()}
     return Change(
-        fields=frozenset(named) or present.intersection(CHANGEABLE),
+        fields=frozenset(named or present.intersection(CHANGEABLE)),
         value=Level(request.value) if request.value else None,
         safe=Safe(request.safe) if request.safe else None,
         restore=Restore(request.restore) if request.restore else None,

@@ -1,8 +1,8 @@
 """Taking turns, and finishing what was begun.
 
 Whoever moves a line holds its resource's turn from reading the resource to writing it back, so that the disk and the agent see changes in
-one order. Several turns are taken in the order of their names, which is why two batches can't wait for each other. Work that has begun runs to
-its end even when its caller has gone: half of a change is worse than one that nobody waits for.
+one order. Several turns are taken in the order of their names, which is why two batches can't wait for each other. Work that has begun runs
+to its end even when its caller has gone: half of a change is worse than one that nobody waits for.
 """
 
 import asyncio

@@ -123,7 +123,7 @@ async def running(said: Up, sections: dict[str, Any], clock: Clock) -> AsyncIter
         await _until_healthy(layout, addresses, clock)
         gateway = await stack.enter_async_context(running_gateway(layout, sections["gateway"], addresses, said.listen, clock, san=said.san))
         if said.simulate:
-            await stack.enter_async_context(simulated_fleet(layout, sections["agent"], gateway.address, said.simulate, clock))
+            await stack.enter_async_context(simulated_fleet(layout, sections["agent"], gateway.url.removeprefix("https://"), said.simulate, clock))
         announcer = await stack.enter_async_context(Announcer(await identity_in(layout, "identity", clock), addresses))
         reloading = asyncio.create_task(Reloading(said.config_path, sections, announcer.announce, clock).run())
         stack.callback(reloading.cancel)

@@ -89,7 +89,7 @@ def codename() -> str:
     return found[1] if found else ""
 
 
-class Lacking(HarnessError):
+class MissingPackageError(HarnessError):
     """Debian does not have a package, which no second attempt changes."""
 
 
@@ -111,7 +111,7 @@ class Apt:
                 self._run("apt-get", "update", "--error-on=any")
                 names = [self._kernel() if name == KERNEL else name for name in packages]
                 return self._download(names, into)
-            except Lacking:
+            except MissingPackageError:
                 raise
             except HarnessError as error:
                 failure = str(error)
@@ -150,7 +150,7 @@ class Apt:
         depends = self._run("apt-cache", "depends", "--important", KERNEL)
         found = re.search(r"Depends: (linux-image-\S+)", depends)
         if not found:
-            raise Lacking(f"{KERNEL} names no kernel: {depends.strip()[-300:]}")
+            raise MissingPackageError(f"{KERNEL} names no kernel: {depends.strip()[-300:]}")
         return found[1]
 
     def _download(self, names: Iterable[str], into: Path) -> list[Path]:
@@ -158,7 +158,7 @@ class Apt:
         versions = {name: self._candidate(name) for name in names}
         lacking = [name for name, version in versions.items() if not version]
         if lacking:
-            raise Lacking(f"Debian {codename()} arm64 has no {', '.join(lacking)}")
+            raise MissingPackageError(f"Debian {codename()} arm64 has no {', '.join(lacking)}")
         into.mkdir(parents=True, exist_ok=True)
         # Existing files of the right version are not downloaded again.
         self._run("apt-get", "download", *(f"{name}={version}" for name, version in versions.items()), folder=into)

@@ -22,8 +22,14 @@ from tests.real.pi3b.faults import HarnessError
 PLATFORMS = (*(f"manylinux_2_{minor}_aarch64" for minor in range(36, 16, -1)), "manylinux2014_aarch64", "linux_aarch64")
 PACKAGES = f"usr/local/lib/python{PYTHON}/dist-packages"
 ENVIRONMENT = {
-    **{"python_version": PYTHON, "python_full_version": f"{PYTHON}.2", "implementation_name": "cpython"},
-    **{"platform_machine": "aarch64", "sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"},
+    "python_version": PYTHON,
+    "python_full_version": f"{PYTHON}.2",
+    "implementation_name": "cpython",
+    "platform_python_implementation": "CPython",
+    "platform_machine": "aarch64",
+    "platform_system": "Linux",
+    "sys_platform": "linux",
+    "os_name": "posix",
 }
 """The guest, for the markers of requirements: pip would evaluate them for the machine it runs on, whatever --platform says."""
 

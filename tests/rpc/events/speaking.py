@@ -74,4 +74,4 @@ async def subscribed(stub: Stub, after: str = "", **chosen: Sequence[str]) -> As
             assert not (await subscription.response()).events
         yield subscription
     finally:
-        await responses.aclose()  # type: ignore[attr-defined]  # it is a generator, typed as what it is used for
+        await responses.aclose()

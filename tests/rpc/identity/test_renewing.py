@@ -1,6 +1,8 @@
 """Renewing: the caller gets a new certificate for what it is, and nothing else."""
 
+from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from cryptography import x509
@@ -11,17 +13,18 @@ from picontroller.core.callers import Role
 from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc import renewal
 from picontroller.core.rpc.authentication import roles_in
+from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.tls.identity import IdentityFolder, signing_request, spiffe_id_of
 from picontroller.v1 import identity_pb2 as pb
 from picontroller.v1 import options_pb2
 from tests.rpc.identity.test_joining import folder_of, issue
-from tests.rpc.identity.world import World, request_for_new_key
+from tests.rpc.identity.world import ShiftedClock, World, request_for_new_key
 
 
-async def renew(world: World, identity: IdentityFolder, **fields: object) -> x509.Certificate:
+async def renew(world: World, member: IdentityFolder, **fields: object) -> x509.Certificate:
     csr = fields.pop("csr_pem", None) or request_for_new_key()[1]
     request = pb.RenewCertificateRequest(csr_pem=csr, **fields)  # type: ignore[arg-type]  # fields of the request
-    answer: pb.IssuedCertificate = await rpc.unary(world.stub(identity).RenewCertificate, request)
+    answer: pb.IssuedCertificate = await rpc.unary(world.stub(member).RenewCertificate, request)
     return x509.load_pem_x509_certificates(answer.certificate_chain_pem.encode())[0]
 
 
@@ -61,8 +64,6 @@ async def test_renewal_when_asked_with_a_token_is_refused(world: World) -> None:
 
 
 async def test_renewal_when_forwarded_with_the_callers_certificate_is_for_the_caller(world: World) -> None:
-    from urllib.parse import quote
-
     member = await node(world)
     header = f'Cert="{quote(member.credentials.chain_pem.decode().split("-----END")[0] + "-----END CERTIFICATE-----")}"'
     header += f';Chain="{quote(member.credentials.chain_pem.decode())}"'
@@ -120,8 +121,6 @@ async def test_names_when_they_are_none_are_an_invalid_argument(world: World, na
 async def test_renewal_when_the_key_is_the_old_one_is_refused(world: World) -> None:
     gpio = world.folder("gpio")
     key = serialization.load_pem_private_key(gpio.credentials.key_pem, None)
-    from datetime import timedelta
-
     world.clock.shift = timedelta(minutes=2)
     with pytest.raises(errors.InvalidArgument) as caught:
         await renew(world, gpio, csr_pem=signing_request(key).decode())  # type: ignore[arg-type]  # an EC key
@@ -137,14 +136,7 @@ async def test_renewal_when_repeated_with_the_same_key_gives_the_same_certificat
 
 
 async def test_renewal_when_made_by_the_background_work_is_stored(world: World) -> None:
-    from picontroller.core.rpc.mesh import Mesh
-
-    class Later(type(world.clock)):  # type: ignore[misc]  # the class of this world's clock
-        """A clock 25 days ahead, for the member alone."""
-
-    later = Later()
-    from datetime import timedelta
-
+    later = ShiftedClock()
     later.shift = timedelta(days=25)
     gateway = world.folder("gateway")
     edge = world.folder("gateway/edge")

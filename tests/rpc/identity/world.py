@@ -1,6 +1,5 @@
 """A whole small world: an authority of its own in a data folder, its members provisioned, its service running over a Unix socket."""
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import grpc.aio
 
-from picontroller.core.callers import Role, SpiffeId
+from picontroller.core.callers import SpiffeId
 from picontroller.core.clock import Clock, SystemClock
 from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc.forwarding import ForwardedProofs
@@ -107,10 +106,3 @@ async def serving_again(world: World) -> AsyncIterator[None]:
             world.channels.clear()
             await mesh.close()
 
-
-def wall() -> float:
-    """Return the real time in Unix seconds."""
-    return time.time()
-
-
-PEOPLE = frozenset({Role.CLUSTER_ADMIN, Role.GPIO_OPERATOR, Role.MONITOR})

@@ -1,6 +1,7 @@
 """Cursors: they come back as the position they were made of, and nothing else passes for one."""
 
 import base64
+import itertools
 
 import pytest
 from hypothesis import given
@@ -38,7 +39,9 @@ def test_cursor_when_a_bit_of_its_position_is_changed_is_invalid(position: int, 
         cursors.open(base64.urlsafe_b64encode(raw).decode())
 
 
-@pytest.mark.parametrize("mangle", [lambda c: c[:-1], lambda c: c + "A", lambda c: c + "====", lambda c: " " + c, lambda c: c[:20] + "\n" + c[20:]])
+@pytest.mark.parametrize(
+    "mangle", [lambda c: c[:-1], lambda c: c + "A", lambda c: c + "====", lambda c: " " + c, lambda c: c[:20] + "\n" + c[20:]]
+)
 def test_cursor_when_not_exactly_as_made_is_invalid(mangle) -> None:
     cursors = Cursors(EPOCH, KEY)
     with pytest.raises(InvalidArgument):
@@ -54,5 +57,5 @@ def test_cursors_when_compared_tell_nothing_of_the_distance_between_them() -> No
     blocks = [base64.urlsafe_b64decode(cursors.seal(position))[17:] for position in range(1000, 1064)]
     assert len(set(blocks)) == 64
     # Neighbours differ in about half of their 128 bits, as unrelated values do; a bare sequence would differ in one or two.
-    distances = [(int.from_bytes(a) ^ int.from_bytes(b)).bit_count() for a, b in zip(blocks, blocks[1:])]
+    distances = [(int.from_bytes(a) ^ int.from_bytes(b)).bit_count() for a, b in itertools.pairwise(blocks)]
     assert min(distances) > 30

@@ -8,7 +8,7 @@ many of its events it has missed. ``publish`` may be called from any thread; eve
 import asyncio
 import threading
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -108,7 +108,7 @@ class Events:
 
     async def subscribe(
         self, bcms: frozenset[int] = frozenset(), after: int = 0, run_id: str = "", *, sign_of_life: float = SIGN_OF_LIFE_SECONDS
-    ) -> AsyncIterator[Batch]:
+    ) -> AsyncGenerator[Batch]:
         """Yield batches of the events of lines (all when ``bcms`` is empty) for ever; the first has no events and tells where we are.
 
         With this run's ``run_id``, everything after the sequence ``after``; with another's, everything kept; with none, what comes next.

@@ -3,7 +3,7 @@
 Known outputs are safe before anybody can call, and again before the driver closes.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class Panel:
             self.silence.written()
         return results
 
-    def watch(self, refs: Sequence[PinRef], after: int, run_id: str) -> AsyncIterator[Batch]:
+    def watch(self, refs: Sequence[PinRef], after: int, run_id: str) -> AsyncGenerator[Batch]:
         """Yield what happens on lines (all when ``refs`` is empty); see ``Events.subscribe``. Raises InvalidArgument for unknown lines."""
         bcms = frozenset(self._header.resolve(ref).bcm for ref in refs)
         return self.events.subscribe(bcms, after, run_id)

@@ -24,6 +24,8 @@ def connection_manager(
     chain: list[Json] = [
         _filter("jwt_authn", _tokens(trust_domain)),
         _filter("local_ratelimit", routes.token_bucket("requests", settings.requests_per_second)),
+        # The transcoder's own limit on bodies does not hold for a message that it reads piece by piece. Routes of gRPC switch this off.
+        _filter("buffer", typed("extensions.filters.http.buffer.v3.Buffer", max_request_bytes=settings.body_bytes)),
         _filter("grpc_web", typed("extensions.filters.http.grpc_web.v3.GrpcWeb")),
         _filter("grpc_json_transcoder", _transcoder(settings, descriptors, members)),
         _filter("router", typed("extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)),
@@ -122,7 +124,6 @@ def _transcoder(settings: Settings, descriptors: Path, members: Iterable[str]) -
             "reject_unknown_query_parameters": True,
             "reject_binding_body_field_collisions": True,  # or the body's id would win over the path's
         },
-        max_request_body_size=settings.body_bytes,
     )
 
 

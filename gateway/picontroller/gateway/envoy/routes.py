@@ -11,6 +11,7 @@ from picontroller.gateway.envoy.typed import Json, disabled, typed
 from picontroller.gateway.settings import Settings
 
 TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
+BUFFER = "envoy.filters.http.buffer"
 LIMITER = "envoy.filters.http.local_ratelimit"
 EVENTS = "/api/v1/events/ws"
 ISSUE = ("/api/v1/certificates:issue", "/picontroller.v1.IdentityService/IssueCertificate")
@@ -73,7 +74,7 @@ def _events() -> Json:
             "idle_timeout": "3600s",
             "upgrade_configs": [{"upgrade_type": "websocket", "enabled": True}],
         },
-        "typed_per_filter_config": disabled(TRANSCODER),
+        "typed_per_filter_config": disabled(TRANSCODER) | _unbuffered(),
     }
 
 
@@ -105,7 +106,11 @@ def _joins(settings: Settings) -> list[Json]:
     """Return the routes of the one method that strangers may call, with a limit of their own."""
     limit = {LIMITER: token_bucket("joins", settings.joins_per_second)}
     route = _target("svc-identity")
-    return [{"match": {"path": path}, "route": route, "typed_per_filter_config": limit} for path in ISSUE]
+    rest, native = ISSUE
+    return [
+        {"match": {"path": rest}, "route": route, "typed_per_filter_config": limit},
+        {"match": {"path": native}, "route": route, "typed_per_filter_config": limit | _unbuffered()},
+    ]
 
 
 def token_bucket(name: str, per_second: int) -> Json:
@@ -128,4 +133,10 @@ def _target(cluster: str) -> Json:
 def _service(name: str, cluster: str) -> Json:
     """Return the route of a gRPC service, for gRPC and gRPC-web only."""
     is_grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
-    return {"match": {"prefix": f"/{name}/", "headers": [is_grpc]}, "route": _target(cluster)}
+    match = {"prefix": f"/{name}/", "headers": [is_grpc]}
+    return {"match": match, "route": _target(cluster), "typed_per_filter_config": _unbuffered()}
+
+
+def _unbuffered() -> Json:
+    """Return the part of a route that lets bodies through as they come: a stream has no end to wait for."""
+    return {BUFFER: typed("extensions.filters.http.buffer.v3.BufferPerRoute", disabled=True)}

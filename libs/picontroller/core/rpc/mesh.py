@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+
 from picontroller.core import logs
 from picontroller.core.callers import SpiffeId
 from picontroller.core.errors import Unavailable

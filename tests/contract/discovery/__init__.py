@@ -1,0 +1,1 @@
+"""Discovery's ports, each by its fake and by the real thing."""

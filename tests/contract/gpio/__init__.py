@@ -1,0 +1,1 @@
+"""The GPIO manager's ports."""

@@ -1,0 +1,1 @@
+"""NodeAgentService over a real server with mutual TLS, on simulated hardware."""

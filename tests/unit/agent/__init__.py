@@ -1,0 +1,1 @@
+"""The agent as a process, piece by piece: no sockets, no sleep."""

@@ -1,0 +1,1 @@
+"""The GPIO manager's rules, without sockets, disk or sleep."""
