@@ -58,7 +58,7 @@ class Mesh:
         self._logs.append(log)
         pictl = Path(sys.executable).with_name("pictl")
         environment = {**self.environment(), **(extra or {})}
-        process = subprocess.Popen(  # noqa: S603 - our own program
+        process = subprocess.Popen(
             [str(pictl), *arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
         )
         self.processes[name] = process
@@ -115,12 +115,10 @@ def join_simulated(mesh: Mesh, number: int) -> None:
     if not (folder / "tls" / "identity.pem").exists():
         client = {**mesh.environment(), "PICTL_SERVER": mesh.listen, "PICTL_CA_FILE": str(admin / "ca.pem")}
         client["PICTL_TOKEN_FILE"] = str(admin / "token")
-        made = subprocess.run(  # noqa: S603 - our own program
-            [str(pictl), "token", "create", "-o", "json"], check=True, capture_output=True, env=client, timeout=30
-        )
+        made = subprocess.run([str(pictl), "token", "create", "-o", "json"], check=True, capture_output=True, env=client, timeout=30)
         token = json.loads(made.stdout)["token"].encode()
         joining = [str(pictl), "join", mesh.listen, "--token-file", "-", "--data-dir", str(folder)]
-        subprocess.run(joining, check=True, input=token, env=mesh.environment(), timeout=60)  # noqa: S603 - our own program
+        subprocess.run(joining, check=True, input=token, env=mesh.environment(), timeout=60)
     extra = {"PICONTROLLER_AGENT__BACKEND": "sim"}
     mesh.spawn(f"agent-{number}", ["agent", "run", "--data-dir", str(folder), "--listen", "127.0.0.1:0"], extra)
 

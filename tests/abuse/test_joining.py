@@ -1,14 +1,13 @@
 """Abuse of joining and of certificates (numbers of the catalogue)."""
 
 import asyncio
+import base64
 import json
 import logging
-import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import apsw
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -34,15 +33,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield made
 
 
-def events_of(world: World) -> list[dict[str, object]]:
-    """Return the events in the outbox, oldest first."""
-    connection = apsw.Connection(str(world.root / "identity" / "identity.db"), flags=apsw.SQLITE_OPEN_READONLY)
-    try:
-        return [json.loads(str(text)) for (text,) in connection.execute("SELECT event FROM outbox ORDER BY sequence").fetchall()]
-    finally:
-        connection.close()
-
-
 async def certificates(world: World) -> int:
     page: pb.ListCertificatesResponse = await rpc.unary(world.stub(world.admin()).ListCertificates, pb.ListCertificatesRequest())
     return len(page.certificates)
@@ -56,7 +46,7 @@ async def test_abuse_51_used_token_is_unauthenticated_and_reported(world: World)
     assert isinstance(error, errors.Unauthenticated)
     assert error.reason == "TOKEN_USED"
     assert await certificates(world) == before
-    reused = [event for event in events_of(world) if event["type"] == "token.reused"]
+    reused = [event for event in world.events() if event["type"] == "token.reused"]
     assert [(event["resource"], event["data"]) for event in reused] == [(joining.parse_token(token).id, {"used_by": answer.spiffe_id})]
 
 
@@ -119,13 +109,10 @@ def csr(key: object, *extensions: x509.ExtensionType, subject: str = "", padding
 
 
 def with_broken_signature() -> str:
-    good = x509.load_pem_x509_csr(csr(new_key()).encode()).public_bytes(serialization.Encoding.DER)
-    other = x509.load_pem_x509_csr(csr(new_key(), subject="x").encode())
-    broken = bytearray(good)
-    broken[-5] ^= 1
-    assert other.is_signature_valid
-    body = re.sub("(.{64})", r"\1\n", __import__("base64").b64encode(broken).decode())
-    return f"-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n"
+    raw = bytearray(x509.load_pem_x509_csr(csr(new_key()).encode()).public_bytes(serialization.Encoding.DER))
+    raw[-5] ^= 1
+    body = base64.encodebytes(raw).decode()
+    return f"-----BEGIN CERTIFICATE REQUEST-----\n{body}-----END CERTIFICATE REQUEST-----\n"
 
 
 BAD_REQUESTS = {
@@ -203,7 +190,7 @@ async def test_abuse_61_secret_is_in_no_file_log_event_or_error(world: World, ca
     said = [str(await refused(world, token, "rubbish")), str(await refused(world, token + "x", request_for_new_key()[1]))]
     answer = await issue(world, token, request_for_new_key()[1])
     said.append(str(await refused(world, token, request_for_new_key()[1])))
-    said += [str(answer), json.dumps(events_of(world)), caplog.text, str([record.__dict__ for record in caplog.records])]
+    said += [str(answer), json.dumps(world.events()), caplog.text, str([record.__dict__ for record in caplog.records])]
     assert "token.used" in said[-3]
     assert not any(secret in text for text in said)
     files = [path for path in (world.root / "identity").rglob("*") if path.is_file()]
@@ -228,27 +215,21 @@ def member(world: World, chain_pem: bytes, key_pem: bytes) -> IdentityFolder:
 
 
 def certified(world: World, kind: str) -> IdentityFolder:
-    """Return ``svc/gpio`` with a certificate that is wrong in one respect."""
+    """Return ``svc/gpio`` with a certificate that is wrong in one respect, signed by the world's own authority where that is possible."""
     key, signer = new_key(), issuing_of(world)
     gpio, now, day = world.folder("gpio").credentials.spiffe_id, datetime.now(UTC), timedelta(days=1)
     if kind == "other root":
-        fake = FakeAuthority()
-        return member(world, fake.certificate(key.public_key(), str(gpio)), key_to_pem(key))
-    if kind in ("expired", "not yet valid"):
-        early = Signer(signer.key, authority._authority(signer.certificate.subject, signer.certificate.subject, signer.key, signer.key, now - 9 * day, 99 * day, 0))
-        moment = now - 2 * day if kind == "expired" else now + 2 * day
-        made = authority.issue(early, gpio, key.public_key(), moment, day)
-        chain = made.chain_pem.split("-----END CERTIFICATE-----\n")[0] + "-----END CERTIFICATE-----\n"
-        return member(world, chain.encode() + signer.chain_pem(), key_to_pem(key))
+        return member(world, FakeAuthority().certificate(key.public_key(), str(gpio)), key_to_pem(key))
+    start = {"expired": now - 2 * day, "not yet valid": now + day}.get(kind, now - day / 24)
     good = x509.load_pem_x509_certificates(authority.issue(signer, gpio, key.public_key(), now, day).chain_pem.encode())[0]
     builder = (
         x509.CertificateBuilder()
         .subject_name(good.subject)
         .issuer_name(good.issuer)
-        .public_key(good.public_key())
+        .public_key(key.public_key())
         .serial_number(good.serial_number)
-        .not_valid_before(good.not_valid_before_utc)
-        .not_valid_after(good.not_valid_after_utc)
+        .not_valid_before(start)
+        .not_valid_after(start + day)
     )
     for extension in good.extensions:
         value = extension.value

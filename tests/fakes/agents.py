@@ -43,6 +43,7 @@ class FakeBoard:
     forgotten: int = 0
     newest: int = 0
     waiting_at_gate: int = 0
+    watchers: int = 0
     signs_of_life: list[float] = field(default_factory=list)
     batches: list[list[Operation]] = field(default_factory=list)
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -151,18 +152,22 @@ class FakeAgents:
                 raise OutOfRange("that sequence is not reached", reason="SEQUENCE_UNKNOWN")
             sequence = max(after.sequence if same else 0, board.forgotten)
             lost = sequence - after.sequence if same else sequence
-        yield Batch((), lost, Position(run_id, sequence))
-        while True:
-            self._board(node)
-            if board.run_id != run_id:
-                raise boards.offline(node.id, "the agent was restarted")
-            events = tuple(event for event in board.events if event.sequence > sequence)
-            if events:
-                sequence = events[-1].sequence
-                yield Batch(events, 0, Position(run_id, sequence))
-                continue
-            async with board.news:
-                await board.news.wait()
+        board.watchers += 1
+        try:
+            yield Batch((), lost, Position(run_id, sequence))
+            while True:
+                self._board(node)
+                if board.run_id != run_id:
+                    raise boards.offline(node.id, "the agent was restarted")
+                events = tuple(event for event in board.events if event.sequence > sequence)
+                if events:
+                    sequence = events[-1].sequence
+                    yield Batch(events, 0, Position(run_id, sequence))
+                    continue
+                async with board.news:
+                    await board.news.wait()
+        finally:
+            board.watchers -= 1
 
     def _board(self, node: Node) -> FakeBoard:
         board = self.boards.get(node.id)

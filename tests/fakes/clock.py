@@ -65,6 +65,14 @@ class FakeClock:
         """Set the wall clock forward, or back, while no time passes: what NTP does to a Pi that booted in 1970."""
         self._now += timedelta(seconds=seconds)
 
+    def stall(self, seconds: float) -> None:
+        """Let ``seconds`` pass in which nothing ran: whoever should have woken meanwhile wakes at the end, late."""
+        self._pass_until(self._monotonic + seconds)
+        while self._sleepers and self._sleepers[0][0] <= self._monotonic:
+            _, _, future = heapq.heappop(self._sleepers)
+            if not future.done():
+                future.set_result(None)
+
     async def until_sleeping(self, count: int = 1) -> None:
         """Wait until at least ``count`` tasks sleep. Raises TimeoutError after five real seconds."""
         async with asyncio.timeout(PATIENCE_SECONDS):

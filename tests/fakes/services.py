@@ -1,4 +1,7 @@
-"""Small public services for tests of what stands in front of them. They remember what reached them; every effect is counted in ``changes``."""
+"""Small public services for tests of what stands in front of them.
+
+They remember what reached them; every effect is counted in ``changes``.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,6 +24,7 @@ from picontroller.v1 import (
 )
 
 FORGED = "forged"
+BATCH = 20
 
 
 @dataclass
@@ -33,7 +37,7 @@ class Seen:
     page_size: int = -1
 
     def note(self, context: Any) -> None:
-        self.metadata = {key: value for key, value in context.invocation_metadata() or ()}
+        self.metadata = dict(context.invocation_metadata() or ())
 
 
 class FakeIdentity(identity_pb2_grpc.IdentityServiceServicer):
@@ -115,6 +119,7 @@ class FakeEvents(events_pb2_grpc.EventServiceServicer):
     def __init__(self, seen: Seen) -> None:
         self.seen = seen
         self.journal: list[events_pb2.Event] = []
+        self.handed_out = 0
         self._news = asyncio.Condition()
 
     async def add(self, type_: str, **fields: Any) -> None:
@@ -135,10 +140,12 @@ class FakeEvents(events_pb2_grpc.EventServiceServicer):
         self.seen.subscriptions += 1
         try:
             while True:
-                yield events_pb2.SubscribeResponse(events=self.journal[place : place + 100], cursor=f"c{place}")
-                place = min(len(self.journal), place + 100)
+                yield events_pb2.SubscribeResponse(events=self.journal[place : place + BATCH], cursor=f"c{place}")
+                place = min(len(self.journal), place + BATCH)
+                self.handed_out = place
                 async with self._news:
-                    await self._news.wait_for(lambda: len(self.journal) > place)
+                    while len(self.journal) <= place:
+                        await self._news.wait()
         finally:
             self.seen.subscriptions -= 1
 
@@ -150,10 +157,10 @@ class FakeServices:
     seen: Seen = field(default_factory=Seen)
 
     def __post_init__(self) -> None:
-        self.identity = FakeIdentity(self.seen)
-        self.discovery = FakeDiscovery(self.seen)
-        self.gpio = FakeGpio(self.seen)
-        self.events = FakeEvents(self.seen)
+        self.identity = FakeIdentity(self.seen)  # type: ignore[abstract]  # methods that are not here answer UNIMPLEMENTED
+        self.discovery = FakeDiscovery(self.seen)  # type: ignore[abstract]  # methods that are not here answer UNIMPLEMENTED
+        self.gpio = FakeGpio(self.seen)  # type: ignore[abstract]  # methods that are not here answer UNIMPLEMENTED
+        self.events = FakeEvents(self.seen)  # type: ignore[abstract]  # methods that are not here answer UNIMPLEMENTED
 
     def services(self) -> list[Service]:
         """Return them as what ``core.rpc.hosting.serving`` takes."""

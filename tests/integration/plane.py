@@ -89,9 +89,7 @@ class Plane:
             "PICTL_CA_FILE": str(self.admin / "ca.pem"),
             "PICTL_TOKEN_FILE": str(self.admin / "token"),
         }
-        done = subprocess.run(
-            [PICTL, *arguments], capture_output=True, text=True, env=environment, timeout=60, check=False, **options
-        )
+        done = subprocess.run([PICTL, *arguments], capture_output=True, text=True, env=environment, timeout=60, check=False, **options)
         assert not check or done.returncode == 0, f"pictl {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

@@ -41,7 +41,9 @@ def test_second_run_when_started_on_the_same_folder_resumes_the_same_state(tmp_p
 def test_up_when_interrupted_ends_with_0_and_leaves_no_process(tmp_path: Path) -> None:
     ready = tmp_path / "ready.json"
     command = [PICTL, "up", "--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0", "--ready-file", str(ready)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path)})
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
+    )
     try:
         wait_for("ready", ready.exists)
         from tests.integration.plane import descendants
@@ -94,7 +96,7 @@ def test_abuse_96_taken_port_is_one_line_and_nothing_is_started(tmp_path: Path) 
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = run("up", "--data-dir", str(tmp_path / "data"), "--listen", address)
-    assert done.returncode == 1
+    assert done.returncode == 5
     assert address in done.stderr
     assert "--listen" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -105,7 +107,7 @@ def test_abuse_96_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> N
     blocked = tmp_path / "file"
     blocked.write_text("")
     done = run("up", "--data-dir", str(blocked / "data"), "--listen", "127.0.0.1:0")
-    assert done.returncode == 1
+    assert done.returncode == 5
     assert "--data-dir" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
@@ -113,7 +115,7 @@ def test_abuse_96_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> N
 def test_abuse_96_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"x")
     done = run("up", "--data-dir", str(tmp_path), "--listen", "127.0.0.1:0")
-    assert done.returncode == 1
+    assert done.returncode == 5
     assert "holds something else" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
@@ -124,7 +126,7 @@ def test_abuse_95_key_that_others_can_read_keeps_the_plane_from_starting(tmp_pat
     key = tmp_path / "data" / "events" / "tls" / "identity.pem"
     key.chmod(0o644)
     done = run("up", "--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0")
-    assert done.returncode == 1
+    assert done.returncode == 5
     assert f"chmod 600 {key}" in done.stderr
 
 
@@ -167,5 +169,3 @@ def test_default_configuration_when_written_out_is_good_and_documented(tmp_path:
     assert run("config", "check", "--config", str(config)).returncode == 0
     settings = [line for line in printed.stdout.splitlines() if " = " in line and not line.startswith("#")]
     assert len(settings) > 15
-
-

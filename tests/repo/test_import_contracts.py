@@ -36,7 +36,12 @@ def verdicts(tree: Path) -> dict[str, str]:
     """Return KEPT or BROKEN for each contract over a copy of the sources; -S leaves the installed sources out of the path."""
     paths = [str(tree / source) for source in SOURCES] + [sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"]]
     done = subprocess.run(
-        [sys.executable, "-S", "-c", RUN, ":".join(dict.fromkeys(paths))], cwd=tree, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-S", "-c", RUN, ":".join(dict.fromkeys(paths))],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     text = done.stdout.replace("\n", " ")
     found = {name: re.search(re.escape(name) + r".*?(KEPT|BROKEN)", text) for name in MUTATIONS}

@@ -35,9 +35,7 @@ def refuse_unknown(rules: Message, known: Iterable[str], place: str) -> None:
     """Raise UnknownRuleError when ``rules`` hold anything but ``known``."""
     unknown = {field.name for field, _ in rules.ListFields()} - set(known)
     if unknown:
-        raise UnknownRuleError(
-            f"{place} has a rule that the agent can't check: {', '.join(sorted(unknown))}; teach agent/rules.py"
-        )
+        raise UnknownRuleError(f"{place} has a rule that the agent can't check: {', '.join(sorted(unknown))}; teach agent/rules.py")
 
 
 def value_checks(rules: validate_pb2.FieldRules, field: FieldDescriptor, place: str) -> list[Check]:

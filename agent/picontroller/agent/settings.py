@@ -41,6 +41,10 @@ class Settings:
     grace_seconds: float = 5.0
     """How long a stopping agent waits for calls in flight, after its outputs are safe. Longer than a batch of 256 operations takes."""
 
+    metrics: str | None = None
+    """Where an agent that runs by itself serves Prometheus metrics, ``127.0.0.1:PORT``; port 0 takes a free one. None: nowhere, which saves
+    a thread. Loopback, because they need no login."""
+
     root: Path = Path("/")
     """Where the machine's ``proc``, ``sys`` and ``dev`` are found. Differs in containers that have them elsewhere."""
 
@@ -59,6 +63,8 @@ class Settings:
             raise ValueError(f"grace_seconds must be from 0 to 60, not {self.grace_seconds:g}")
         if self.simulated_life_seconds is not None and self.simulated_life_seconds < 0.01:
             raise ValueError(f"simulated_life_seconds must be 0.01 or more, not {self.simulated_life_seconds:g}")
+        if self.metrics is not None and not re.fullmatch(r"(127\.0\.0\.1|\[::1\]|localhost):[0-9]{1,5}", self.metrics):
+            raise ValueError(f"metrics must be on loopback (they need no login), not {self.metrics!r}")
         if self.chip is not None and re.fullmatch(r"(/dev/)?gpiochip\d+|\d+", self.chip):
             raise ValueError(f"chip must be a label such as pinctrl-bcm2835, not {self.chip!r}: numbers differ between kernels")
 

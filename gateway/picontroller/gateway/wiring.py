@@ -54,9 +54,9 @@ async def gateway(
 ) -> AsyncIterator[Gateway]:
     """Serve until the block is left.
 
-    ``listen`` is ``HOST:PORT`` (port 0 for a free one), ``addresses`` the services by name, ``identity`` that of ``svc/gateway`` and ``edge``
-    that of ``/gateway``, both loaded and renewed by the host. ``sockets`` is a private folder with a path of at most 90 bytes. Raises
-    OSError for a taken address, FailedPrecondition without Envoy, Unavailable when it doesn't start; nothing keeps running then.
+    ``listen`` is ``HOST:PORT`` (port 0 for a free one), ``addresses`` the services by name, ``identity`` that of ``svc/gateway`` and
+    ``edge`` that of ``/gateway``, both loaded and renewed by the host. ``sockets`` is a private folder with a path of at most 90 bytes.
+    Raises OSError for a taken address, FailedPrecondition without Envoy, Unavailable when it doesn't start; nothing keeps running then.
     """
     host, _, port = listen.rpartition(":")
     chosen = process.free_port(host.strip("[]"), int(port))
@@ -89,5 +89,6 @@ async def gateway(
             settings=settings,
         )
         envoy = await stack.enter_async_context(process.running(front, clock, grace_seconds=grace_seconds))
+        stack.push_async_callback(events.stop, 1.0)  # while Envoy still carries the farewell
         shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(front.host, host)
         yield Gateway(f"https://{shown}:{chosen}", chosen, edge.path / "roots.pem", envoy, readiness)

@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import itertools
 import os
 import textwrap
 import tomllib
@@ -54,9 +55,8 @@ def load(sections: Mapping[str, type], path: Path | None, environ: Mapping[str, 
     mistakes: list[Violation] = []
     raw = _read(path, mistakes) if path else {}
     place = str(path) if path else "configuration"
-    for name in raw:
-        if name not in sections:
-            mistakes.append(Violation(f"{place}: [{name}]", "unknown section" + _suggest(name, sections)))
+    unknown = [name for name in raw if name not in sections]
+    mistakes += [Violation(f"{place}: [{name}]", "unknown section" + _suggest(name, sections)) for name in unknown]
     values: dict[str, dict[str, Any]] = {}
     for name in sections:
         section = raw.get(name, {})
@@ -76,10 +76,10 @@ def documentation(settings_type: type) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(settings_type)))
     body = typing.cast("ast.ClassDef", tree.body[0]).body
     found: dict[str, str] = {}
-    for field, text in zip(body, body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
-            if isinstance(text.value, ast.Constant) and isinstance(text.value.value, str):
-                found[field.target.id] = inspect.cleandoc(text.value.value)
+    for field, text in itertools.pairwise(body):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(documented))):
+                found[name] = inspect.cleandoc(documented)
     return found
 
 

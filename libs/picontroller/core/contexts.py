@@ -1,6 +1,6 @@
 """Contexts: which control plane the command line talks to, and as whom.
 
-They stand in one TOML file of the user's, mode 0600, which names files and holds no secret itself. ``pictl up`` writes the context ``local``.
+They stand in one TOML file of the user's, mode 0600, which names files and holds no secret. ``pictl up`` writes the context ``local``.
 """
 
 import os

@@ -4,7 +4,7 @@ Silence is measured by the monotonic clock, so that a wall clock that jumps lose
 have a full grace period: nobody listened while it was away.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -64,8 +64,10 @@ class Liveness:
         remaining = [self._heard[node_id].monotonic + self._lost_after - now for node_id in node_ids if node_id in self._heard]
         return max(0.0, min(remaining, default=self._lost_after))
 
-    def take_unwritten(self) -> dict[NodeId, datetime]:
-        """Return the last signs of life that are not on disk yet, and count them as written."""
-        taken = {node_id: self._heard[node_id].wall for node_id in self._unwritten}
-        self._unwritten.clear()
-        return taken
+    def unwritten(self) -> dict[NodeId, datetime]:
+        """Return the last signs of life that are not on disk yet."""
+        return {node_id: self._heard[node_id].wall for node_id in self._unwritten}
+
+    def count_as_written(self, times: Mapping[NodeId, datetime]) -> None:
+        """Take note that ``times`` are on disk; a node that was heard of since then stays unwritten."""
+        self._unwritten -= {node_id for node_id, wall in times.items() if self.last_seen(node_id) == wall}

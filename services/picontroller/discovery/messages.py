@@ -86,7 +86,7 @@ def changes_from(request: discovery_pb2.UpdateNodeRequest) -> Changes:
     named = list(request.update_mask.paths)
     unknown = [path for path in named if path not in UPDATABLE]
     if unknown:
-        faults = [Violation("update_mask", f"{path!r} can't be updated; {', '.join(UPDATABLE)} can") for path in unknown]
+        faults = [Violation("update_mask", f"{path[:64]!r} can't be updated; {', '.join(UPDATABLE)} can") for path in unknown]
         raise InvalidArgument("; ".join(fault.description for fault in faults), reason="UPDATE_MASK_INVALID", violations=faults)
     if not named:
         present = {"labels": bool(request.labels), "role": request.HasField("role"), "cluster_id": request.HasField("cluster_id")}

@@ -111,11 +111,11 @@ class Registry:
             return True
         now = self._liveness.hear(node_id)
         alive = known.status in nodes.ALIVE
-        if alive and known.reported == problems:
-            self._reworded.pop(node_id, None)
-        elif alive and known.reported and nodes.codes(known.reported) == nodes.codes(problems):
-            self._reworded[node_id] = problems
-        else:
+        self._reworded.pop(node_id, None)
+        if alive and nodes.codes(known.reported) == nodes.codes(problems):
+            if known.reported != problems:
+                self._reworded[node_id] = problems
+        elif not alive or known.reported != problems:
             await self._report(node_id, problems, now)
         return node_id not in self._nodes
 
@@ -152,13 +152,13 @@ class Registry:
 
     async def flush(self) -> None:
         """Write down last signs of life and reworded problems."""
-        reworded, self._reworded = self._reworded, {}
-        for node_id, problems in reworded.items():
-            if node_id in self._nodes:
-                await self._report(node_id, problems, self._liveness.last_seen(node_id) or self._clock.now())
-        times = self._liveness.take_unwritten()
+        while self._reworded:
+            node_id, problems = self._reworded.popitem()
+            await self._report(node_id, problems, self._liveness.last_seen(node_id) or self._clock.now())
+        times = self._liveness.unwritten()
         if times:
             await self._store.keep_last_seen(times)
+            self._liveness.count_as_written(times)
 
     async def notice_duplicates(self) -> None:
         """Bring what can be seen only by comparing nodes up to date."""

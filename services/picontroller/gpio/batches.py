@@ -171,7 +171,7 @@ class Batches:
 
     def _last_known(self, resource: Resource, *, stale: bool = True) -> Resource:
         seen = self._seen.get(resource.id)
-        if seen is not None and resource.observed is not None and resource.observed.time >= seen.time:
+        if seen is not None and resource.observed is not None and resource.observed.time > seen.time:
             del self._seen[resource.id]  # the disk knows better
             seen = None
         return with_observation(resource, seen, stale=stale)

@@ -13,9 +13,9 @@ from typing import Protocol
 from prometheus_client import Counter
 
 from picontroller.core.clock import Clock
-from picontroller.core.errors import Unavailable
+from picontroller.core.errors import OutOfRange, Unavailable
 from picontroller.core.events import Event
-from picontroller.gpio.boards import Agents, Batch, Nodes, Position
+from picontroller.gpio.boards import Agents, Batch, Node, Nodes, Position
 from picontroller.gpio.resources import Observation, Resource, Stage
 from picontroller.gpio.turns import Turns
 from picontroller.gpio.watching import Seen, Watchers
@@ -77,14 +77,23 @@ class Following:
         """Take a node's events from where it was left. Ends by cancellation or with an error; call it again then."""
         node = await self._nodes.find(node_id)
         position = await self._journal.position(node_id)
+        try:
+            await self._follow_after(node, position)
+        except OutOfRange:
+            # The agent is in the run that we know and behind what it told us: one of us was put back to an older state.
+            log.warning("the agent does not know how far it was followed, so it is followed from now on", extra={"node_id": node_id})
+            await self._follow_after(node, None)
+        raise Unavailable(f"the agent of node {node_id} ended its stream of events", reason="STREAM_ENDED")
+
+    async def _follow_after(self, node: Node, position: Position | None) -> None:
         async with aclosing(self._agents.events(node, position)) as batches:
             async for batch in batches:
                 if position is None or batch.position.run_id != position.run_id:
-                    self._run_changed(node_id)
+                    self._shown.pop(node.id, None)
+                    self._run_changed(node.id)
                 if batch.events or batch.lost or batch.position != position:
-                    await self._take(node_id, batch)
+                    await self._take(node.id, batch)
                 position = batch.position
-        raise Unavailable(f"the agent of node {node_id} ended its stream of events", reason="STREAM_ENDED")
 
     async def _take(self, node_id: str, batch: Batch) -> None:
         owners = await self._owners(node_id, {event.bcm for event in batch.events})

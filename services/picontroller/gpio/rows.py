@@ -137,12 +137,22 @@ def answers_from_json(text: str) -> list[Answer]:
 
 
 def _answer_row(answer: Answer) -> dict[str, object]:
-    seen, error = answer.observed, answer.error
+    seen = answer.observed
     return {
         "id": answer.id,
         "level": seen.level.value if seen and seen.level else None,
         "time": micros(seen.time) if seen else None,
-        "error": {"kind": _kind(error), "message": error.message, "reason": error.reason, "metadata": error.metadata} if error else None,
+        "error": _error_row(answer.error) if answer.error else None,
+    }
+
+
+def _error_row(error: Error) -> dict[str, object]:
+    return {
+        "kind": _kind(error),
+        "message": error.message,
+        "reason": error.reason,
+        "metadata": error.metadata,
+        "retry_after": error.retry_after,
     }
 
 
@@ -152,11 +162,15 @@ def _kind(error: Error) -> str:
 
 
 def _answer_of(row: Mapping[str, object]) -> Answer:
-    error = None
-    if raw := cast("Mapping[str, str] | None", row["error"]):
-        kind = getattr(errors, raw["kind"], errors.Internal)
-        error = cast("type[Error]", kind)(raw["message"], reason=raw["reason"], metadata=cast("Mapping[str, str]", raw["metadata"]))
+    raw = cast("Mapping[str, object] | None", row["error"])
+    error = _error_of(raw) if raw else None
     return Answer(str(row["id"]), _observation_of(row["level"], cast("int | None", row["time"])), error)
+
+
+def _error_of(row: Mapping[str, object]) -> Error:
+    kind = cast("type[Error]", getattr(errors, str(row["kind"]), errors.Internal))
+    metadata, retry_after = cast("Mapping[str, str]", row["metadata"]), cast("float | None", row["retry_after"])
+    return kind(str(row["message"]), reason=str(row["reason"]), metadata=metadata, retry_after=retry_after)
 
 
 def _observation_of(level: object, time: int | None) -> Observation | None:

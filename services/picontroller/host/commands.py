@@ -15,11 +15,10 @@ from picontroller.core import config as configuration_files
 from picontroller.core import logs
 from picontroller.core.config import ConfigurationError
 from picontroller.core.errors import Error
+from picontroller.core.exits import DONE, FAILED, INTERRUPTED, WRONG_USAGE, status_of
 from picontroller.host import configuration
 from picontroller.host.members import explain
-from picontroller.host.services import GATEWAY_PORT, SERVICES
-
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+from picontroller.host.services import GATEWAY_PORT, SERVICES, sections
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,7 +49,7 @@ def fail(error: BaseException) -> int:
         sys.stderr.write("Try: pictl config default\n")
         return WRONG_USAGE
     sys.stderr.write(f"error: {explain(error)}\n")
-    return FAILED
+    return status_of(error) if isinstance(error, Error) else FAILED
 
 
 def _run(path: Path | None, work: Callable[[dict[str, Any]], Coroutine[Any, Any, None]]) -> int:
@@ -108,6 +107,30 @@ def serve_main(name: str) -> NoReturn:
     raise SystemExit(serve([name, *sys.argv[1:]]))
 
 
+def agent(arguments: list[str]) -> int:
+    """Run the node agent of this machine: ``pictl agent run``."""
+    from picontroller.agent import commands
+
+    if arguments[:1] != ["run"]:
+        sys.stderr.write("error: the agent's verb is run\nTry: pictl agent run --help\n")
+        return WRONG_USAGE
+    return commands.main(arguments, configuration.read)
+
+
+def join(arguments: list[str]) -> int:
+    """Join this machine to a control plane."""
+    from picontroller.agent import commands
+
+    return commands.main(["join", *arguments], configuration.read)
+
+
+def leave(arguments: list[str]) -> int:
+    """Take this machine out of its control plane."""
+    from picontroller.agent import commands
+
+    return commands.main(["leave", *arguments], configuration.read)
+
+
 def config(arguments: list[str]) -> int:
     """Check, document or show the configuration."""
     parser = _parser("config", "check: say whether the configuration is good. default: print all settings. show: print those in force.")
@@ -115,14 +138,14 @@ def config(arguments: list[str]) -> int:
     said = parser.parse_args(arguments)
     try:
         if said.verb == "default":
-            defaults = {name: kind() for name, kind in configuration.sections().items()}
+            defaults = {name: kind() for name, kind in sections().items()}
             sys.stdout.write(configuration_files.render(defaults, comments=True))
             return DONE
-        sections = configuration.read(said.config)
+        in_force = configuration.read(said.config)
     except Error as error:
         return fail(error)
     if said.verb == "show":
-        sys.stdout.write(configuration_files.render(sections, comments=False))
+        sys.stdout.write(configuration_files.render(in_force, comments=False))
     else:
         sys.stderr.write("the configuration is good\n")
     return DONE

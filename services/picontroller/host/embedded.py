@@ -1,4 +1,4 @@
-"""``pictl up``: all services in this process, over Unix sockets with mTLS like anywhere else, with Envoy as a child, and simulated Pis if asked.
+"""``pictl up``: all services in this process, over Unix sockets with mTLS like anywhere else, with Envoy as a child and simulated Pis.
 
 Nothing is started before the configuration, the data folder and the port were found good; whatever was started is stopped again when
 something fails on the way.
@@ -90,16 +90,15 @@ async def up(said: Up, sections: dict[str, Any], told: Callable[[Ready], None]) 
     """Run everything until a signal comes; call ``told`` once all is healthy."""
     clock = SystemClock()
     refuse_taken(said.listen)
-    async with until_signalled() as stopping:
-        async with running(said, sections, clock) as ready:
+    async with until_signalled() as stopping, running(said, sections, clock) as ready:
+        if said.ready_file:
+            write_atomically(said.ready_file, json.dumps(ready.as_json()).encode())
+        told(ready)
+        try:
+            await stopping.wait()
+        finally:
             if said.ready_file:
-                write_atomically(said.ready_file, json.dumps(ready.as_json()).encode())
-            told(ready)
-            try:
-                await stopping.wait()
-            finally:
-                if said.ready_file:
-                    said.ready_file.unlink(missing_ok=True)
+                said.ready_file.unlink(missing_ok=True)
 
 
 @asynccontextmanager
@@ -123,7 +122,8 @@ async def running(said: Up, sections: dict[str, Any], clock: Clock) -> AsyncIter
         await _until_healthy(layout, addresses, clock)
         gateway = await stack.enter_async_context(running_gateway(layout, sections["gateway"], addresses, said.listen, clock, san=said.san))
         if said.simulate:
-            await stack.enter_async_context(simulated_fleet(layout, sections["agent"], gateway.url.removeprefix("https://"), said.simulate, clock))
+            address = gateway.url.removeprefix("https://")
+            await stack.enter_async_context(simulated_fleet(layout, sections["agent"], address, said.simulate, clock))
         announcer = await stack.enter_async_context(Announcer(await identity_in(layout, "identity", clock), addresses))
         reloading = asyncio.create_task(Reloading(said.config_path, sections, announcer.announce, clock).run())
         stack.callback(reloading.cancel)

@@ -58,7 +58,7 @@ def open_layout(root: Path) -> Layout:
                     f"{root} was made by another release (layout {found}, this one knows {LAYOUT_VERSION}); install that release",
                     reason="DATA_DIR_VERSION",
                 )
-        elif any(root.iterdir()):
+        elif any(not entry.name.startswith(".schema.") for entry in root.iterdir()):  # another process of ours may be writing it
             raise FailedPrecondition(f"{root} holds something else; choose an empty folder with --data-dir", reason="DATA_DIR_FOREIGN")
         else:
             write_atomically(mark, f"{LAYOUT_VERSION}\n".encode())

@@ -131,7 +131,9 @@ async def test_grpc_when_called_with_a_certificate_or_a_token_is_passed_on(world
     person = world.person("monitor")
     for identity, metadata in ((person, ()), (None, tuple(world.bearer("MONITOR").items()))):
         async with world.channel(identity) as channel:
-            principal = await identity_pb2_grpc.IdentityServiceStub(channel).WhoAmI(identity_pb2.WhoAmIRequest(), timeout=5, metadata=metadata)
+            principal = await identity_pb2_grpc.IdentityServiceStub(channel).WhoAmI(
+                identity_pb2.WhoAmIRequest(), timeout=5, metadata=metadata
+            )
             assert principal.spiffe_id == ANNA
             stream = discovery_pb2_grpc.DiscoveryServiceStub(channel).WatchNodes(discovery_pb2.WatchNodesRequest(), metadata=metadata)
             assert len([change async for change in stream]) == 3

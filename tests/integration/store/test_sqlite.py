@@ -36,9 +36,7 @@ async def test_work_when_it_raises_changes_nothing_and_leaves_its_neighbours_alo
         connection.execute("INSERT INTO item VALUES ('half', NULL)")
         raise NotFound("no such thing")
 
-    outcomes = await asyncio.gather(
-        database.write(insert("a")), database.write(fail), database.write(insert("b")), return_exceptions=True
-    )
+    outcomes = await asyncio.gather(database.write(insert("a")), database.write(fail), database.write(insert("b")), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [type(None), NotFound, type(None)]
     assert await names(database) == ["a", "b"]
 

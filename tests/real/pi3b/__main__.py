@@ -5,8 +5,9 @@ import signal
 from pathlib import Path
 
 from tests.real.pi3b import image, wheels
-from tests.real.pi3b.guest import GUEST_ADDRESS, PiGuest
+from tests.real.pi3b.guest import PiGuest
 from tests.real.pi3b.image import ImageSpec
+from tests.real.pi3b.machine import GUEST_ADDRESS
 
 
 def main() -> None:

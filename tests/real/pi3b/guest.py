@@ -4,28 +4,23 @@ Everything is by QEMU's own process id. The guest sees the machine at 10.0.2.2; 
 127.0.0.1. Memory is all its disk, so whatever a power cut should keep has to be fetched with `get` before.
 """
 
-import json
 import secrets
 import shlex
-import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from signal import Signals
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
+from tests.real.pi3b import machine
 from tests.real.pi3b.channel import GUEST_PORT, Channel
 from tests.real.pi3b.faults import HarnessError
 from tests.real.pi3b.image import Image
 from tests.real.pi3b.lines import LineState, PinState, chip_lines, pin_states
+from tests.real.pi3b.machine import Machine
 
-GUEST_ADDRESS = "10.0.2.15"
-HOST_ADDRESS = "10.0.2.2"
-"""The machine as the guest sees it; a connection there arrives at the machine's loopback."""
+PORT_ATTEMPTS = 3
 
 BOOT_LIMIT = 180.0
 """Seconds to READY: 6 on an idle machine, several times that when its processors are shared."""
@@ -111,16 +106,12 @@ class PiGuest:
         self._hostname = hostname
         self._arguments = tuple(arguments)
         self._boot_limit = boot_limit
-        self._qemu: subprocess.Popen[bytes] | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._machine: Machine | None = None
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="pi3b-")
         try:
-            for _ in range(3):
-                if self._boot():
-                    return self
-            raise HarnessError(f"QEMU found its ports taken three times: {self._errors()}")
+            self._boot()
+            return self
         except BaseException:
             self.stop()
             raise
@@ -131,56 +122,38 @@ class PiGuest:
     @property
     def pid(self) -> int:
         """QEMU's."""
-        if self._qemu is None:
-            raise HarnessError("the guest is not running")
-        return self._qemu.pid
+        return self._on.pid
 
     @property
     def console(self) -> str:
-        """What the guest wrote on its serial console."""
-        return self._text("console")
+        """What the guest wrote on its serial console; show it when something failed."""
+        return self._on.console
 
     def address(self, port: int) -> str:
         """Where the machine reaches a port of the guest: host:port."""
         return f"127.0.0.1:{self.ports[port]}"
 
     def stop(self) -> None:
-        """Cut the power: SIGTERM, then SIGKILL, to QEMU only. Harmless when it isn't running."""
-        if self._qemu is not None and self._qemu.poll() is None:
-            self._qemu.send_signal(Signals.SIGCONT)
-            self._qemu.terminate()
-            try:
-                self._qemu.wait(5)
-            except subprocess.TimeoutExpired:
-                self._qemu.kill()
-                self._qemu.wait()
-        self._qemu = None
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        """Cut the power. Harmless when it isn't on."""
+        if self._machine is not None:
+            self._machine.power_off()
+            self._machine = None
 
     def pause(self) -> None:
-        """Stop the emulated machine where it is; its clock loses the time."""
-        self._signal_qemu(Signals.SIGSTOP)
+        """Stop the emulated machine where it is, and with it everything that it holds and owes to others."""
+        self._on.signal(Signals.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
-        self._signal_qemu(Signals.SIGCONT)
+        """Let it go on. Its clocks, the monotonic one too, jump over the pause."""
+        self._on.signal(Signals.SIGCONT)
 
     def cable(self, plugged: bool) -> None:
-        """Pull or plug the network cable: packets are lost both ways and nobody is told, connections stay as they were."""
-        with socket.socket(socket.AF_UNIX) as monitor:
-            monitor.settimeout(30)
-            monitor.connect(str(self._path("monitor")))
-            with monitor.makefile("rw") as stream:
-                for command in ({"execute": "qmp_capabilities"}, {"execute": "set_link", "arguments": {"name": "n0", "up": plugged}}):
-                    stream.write(json.dumps(command) + "\n")
-                    stream.flush()
-                    # Greetings and events come between the answers.
-                    while not (answer := json.loads(stream.readline())).keys() & {"return", "error"}:
-                        pass
-                    if "error" in answer:
-                        raise HarnessError(f"QEMU refused to turn the cable {'on' if plugged else 'off'}: {answer['error']}")
+        """Pull or plug the network cable: packets are lost both ways and nobody is told; `run` and its like are cut off too."""
+        self._on.cable(plugged)
+
+    def set_clock(self, epoch: float) -> None:
+        """Let the guest's clock jump to a time."""
+        self.channel.ask("set_clock", epoch=epoch)
 
     def run(self, command: Command, timeout: float = 60.0, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> Result:
         """Run a command to its end; a text goes through the shell. Raises TimeoutError with the output so far, having killed it."""
@@ -221,62 +194,43 @@ class PiGuest:
             raise HarnessError(f"nothing understood in {path}:\n{self.get(path).decode()[:2000]}")
         return found
 
-    def _boot(self) -> bool:
-        """False when another process was faster to take one of the ports."""
+    def _boot(self) -> None:
         began = time.monotonic()
         token = secrets.token_hex(8)
-        self.ports = dict(zip((GUEST_PORT, *self._guest_ports), _free_ports(1 + len(self._guest_ports)), strict=True))
+        for _ in range(PORT_ATTEMPTS):
+            self.ports = dict(zip((GUEST_PORT, *self._guest_ports), machine.free_ports(1 + len(self._guest_ports)), strict=True))
+            self._machine = Machine(self._image, self._words(token), self.ports)
+            try:
+                self._await_ready(token, began)
+                break
+            except machine.PortsTaken:
+                self._machine.power_off()
+        else:
+            raise HarnessError(f"other processes took the guest's ports {PORT_ATTEMPTS} times")
         self.channel = Channel(self.ports[GUEST_PORT], token)
-        with self._path("errors").open("wb") as errors:
-            self._qemu = subprocess.Popen(self._command(token), stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
-        while f"PI3B-READY {token}" not in self.console:
-            if self._qemu.poll() is not None and "forwarding rule" in self._errors():
-                return False
-            if "PI3B-FAULT" in self.console or "Kernel panic" in self.console or self._qemu.poll() is not None:
-                raise HarnessError(f"the guest failed to boot (QEMU's status: {self._qemu.poll()}); {self._evidence()}")
-            if time.monotonic() - began > self._boot_limit:
-                raise HarnessError(f"the guest was not ready after {self._boot_limit:.0f} s; {self._evidence()}")
-            time.sleep(0.05)
+        if self._set_clock:
+            self.set_clock(time.time())
         self.boot_seconds = time.monotonic() - began
-        return True
 
-    def _command(self, token: str) -> list[str]:
+    def _await_ready(self, token: str, began: float) -> None:
+        while f"PI3B-READY {token}" not in self.console:
+            self._on.check()
+            if time.monotonic() - began > self._boot_limit:
+                raise HarnessError(f"the guest was not ready after {self._boot_limit:.0f} s; {self._on.evidence()}")
+            time.sleep(0.05)
+
+    def _words(self, token: str) -> list[str]:
         settings = {"token": token, "hostname": self._hostname}
         if self._set_clock:
             settings["epoch"] = str(int(time.time()))
-        words = ["console=ttyAMA0,115200", "panic=-1", "quiet"]
-        words += [f"picontroller.{name}={value}" for name, value in settings.items()]
-        forwards = "".join(f",hostfwd=tcp:127.0.0.1:{ours}-{GUEST_ADDRESS}:{theirs}" for theirs, ours in self.ports.items())
-        return [
-            *("setpriv", "--pdeathsig", "TERM", "qemu-system-aarch64", "-M", "raspi3b", "-no-reboot"),
-            # With a thread a processor the three that wait to be brought up spin: on two cores that costs 4 to 10 seconds a boot.
-            *("-accel", "tcg,thread=single"),
-            *("-kernel", str(self._image.kernel), "-dtb", str(self._image.device_tree), "-initrd", str(self._image.initramfs)),
-            *("-append", " ".join([*words, *self._arguments])),
-            *("-display", "none", "-monitor", "none", "-serial", f"file:{self._path('console')}"),
-            *("-qmp", f"unix:{self._path('monitor')},server=on,wait=off"),
-            *("-netdev", f"user,id=n0,ipv6=off{forwards}", "-device", "usb-net,netdev=n0"),
-        ]
+        words = [f"picontroller.{name}={value}" for name, value in settings.items()]
+        return ["console=ttyAMA0,115200", "panic=-1", "quiet", *words, *self._arguments]
 
-    def _path(self, name: str) -> Path:
-        if self._folder is None:
+    @property
+    def _on(self) -> Machine:
+        if self._machine is None:
             raise HarnessError("the guest is not running")
-        return Path(self._folder.name) / name
-
-    def _text(self, name: str) -> str:
-        path = self._path(name)
-        return path.read_text(errors="replace") if path.exists() else ""
-
-    def _errors(self) -> str:
-        return self._text("errors")
-
-    def _evidence(self) -> str:
-        return f"console:\n{self.console[-6000:]}\nQEMU:\n{self._errors()[-2000:]}"
-
-    def _signal_qemu(self, number: Signals) -> None:
-        if self._qemu is None:
-            raise HarnessError("the guest is not running")
-        self._qemu.send_signal(number)
+        return self._machine
 
 
 def _argv(command: Command) -> list[str]:
@@ -285,13 +239,3 @@ def _argv(command: Command) -> list[str]:
 
 def _shown(command: Command) -> str:
     return command if isinstance(command, str) else shlex.join(command)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago; all are held until the last is found, so that they differ."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [server.getsockname()[1] for server in held]
-    finally:
-        for server in held:
-            server.close()

@@ -36,7 +36,7 @@ class ImageSpec:
     """Third-party requirements, as pip takes them; what they depend on is added. See `wheels.requirements_of` for a local wheel's."""
     local_wheels: tuple[Path, ...] = ()
     """Wheels by path, put into the top layer without what they require."""
-    modules: tuple[str, ...] = kernel.NETWORK_MODULES
+    modules: tuple[str, ...] = (*kernel.NETWORK_MODULES, *kernel.HARDWARE_MODULES)
     """Kernel modules, loaded at boot in this order and after what they depend on."""
     packages: tuple[str, ...] = debian.PACKAGES
     """Debian packages, without what they depend on."""

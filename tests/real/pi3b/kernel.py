@@ -21,6 +21,9 @@ NETWORK_MODULES = ("phy-generic", "usbcore", "udc-core", "roles", "dwc2", "mii",
 phy-generic is no dependency, but without it dwc2 waits ten seconds for the phy that the device tree names.
 """
 
+HARDWARE_MODULES = ("bcm2835_thermal", "pwm-bcm2835")
+"""What a Pi has and this emulation answers for; its I2C controller answers no transfer, so it is left to those who want that."""
+
 LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib"}
 """Packages of a merged-usr Debian still have files on both sides of these."""
 

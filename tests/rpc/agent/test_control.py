@@ -42,7 +42,11 @@ async def test_input_when_read_shows_what_is_outside(agent: World) -> None:
 
 async def test_names_when_different_mean_the_same_line(agent: World) -> None:
     await agent.control(configure(17))
-    refs = [types_pb2.PinRef(bcm=17), types_pb2.PinRef(header=11), *(types_pb2.PinRef(name=n) for n in ("GPIO17", "BCM17", "J8:11", "BOARD11"))]
+    refs = [
+        types_pb2.PinRef(bcm=17),
+        types_pb2.PinRef(header=11),
+        *(types_pb2.PinRef(name=n) for n in ("GPIO17", "BCM17", "J8:11", "BOARD11")),
+    ]
     answer = await agent.control(*(v1.PinOperation(pin=ref, read=v1.ReadPin()) for ref in refs))
     assert {result.resolved.bcm for result in answer.results} == {17}
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from google.protobuf import json_format
 
 from picontroller.core import errors
 from picontroller.core.rpc import mesh as rpc
@@ -90,7 +91,7 @@ async def test_problems_when_reported_degrade_the_node_until_they_are_gone(world
     assert len({ailing.etag, well.etag}) == 2
     events = await world.events()
     assert [event.type for event in events] == ["node.discovered", "node.ready", "node.degraded", "node.ready"]
-    assert list(events[2].data["problems"]) == ["CLOCK_UNSYNCED: the clock says 1970"]
+    assert json_format.MessageToDict(events[2].data)["problems"] == ["CLOCK_UNSYNCED: the clock says 1970"]
 
 
 async def test_node_when_silent_for_fifteen_seconds_is_lost_and_comes_back(world: World) -> None:

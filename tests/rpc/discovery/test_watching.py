@@ -90,7 +90,7 @@ async def test_watcher_when_it_does_not_read_gets_the_newest_state_once(world: W
         lines = [{"pin": {"bcm": 1, "kernel_name": "x" * 4000}} for _ in range(50)]
         for number in range(count):
             await world.register(node.id, hostname=f"pi-{number}", capabilities={"model": "m", "lines": lines})
-        seen = []
+        seen: list[str] = []
         while not seen or seen[-1] != f"pi-{count - 1}":
             seen.append((await watch.next()).node.hostname)
         numbers = [int(name.removeprefix("pi-")) for name in seen]

@@ -135,6 +135,18 @@ class World:
         await until(lambda: len(self.told(kind)) >= count)
         return self.told(kind)
 
+    async def until_told_in_time(self, kind: str, count: int = 1) -> list[events_pb2.Event]:
+        """Wait as ``until_told`` does, while time passes for the manager, as it must for streams to be opened again."""
+        await self.in_time(lambda: len(self.told(kind)) >= count)
+        return self.told(kind)
+
+    async def in_time(self, holds: Callable[[], bool]) -> None:
+        """Let time pass until a condition holds, and not for ever."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not holds():
+                await self.clock.advance(0.5)
+                await asyncio.sleep(0.005)
+
     @asynccontextmanager
     async def running(self, settings: Settings | None = None) -> AsyncIterator[Service]:
         """Serve the GPIO manager for as long as the context lasts."""

@@ -43,7 +43,12 @@ async def test_api_token_when_made_says_what_was_asked(world: World) -> None:
     token = await make(world, roles=[OPERATOR])
     claims = jwt.decode(token.token, options={"verify_signature": False})
     assert claims["jti"] == token.id
-    assert (claims["iss"], claims["aud"], claims["sub"], claims["roles"]) == ("pi-controller.local", "pi-controller", "ci", ["GPIO_OPERATOR"])
+    assert (claims["iss"], claims["aud"], claims["sub"], claims["roles"]) == (
+        "pi-controller.local",
+        "pi-controller",
+        "ci",
+        ["GPIO_OPERATOR"],
+    )
     assert claims["exp"] - claims["iat"] == 24 * 3600
     keys = json.loads((await trust_of(world)).jwks_json)["keys"]
     assert [(key["kid"], key["alg"], key["use"]) for key in keys] == [(jwt.get_unverified_header(token.token)["kid"], "ES256", "sig")]

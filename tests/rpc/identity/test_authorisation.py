@@ -60,4 +60,3 @@ async def test_methods_when_called_by_nobody_are_refused_but_joining(world: Worl
         assert await outcome(world, edge, name, request) is errors.Unauthenticated, name
     joining = pb.IssueCertificateRequest(token=await world.join_token(), csr_pem=request_for_new_key()[1])
     assert await outcome(world, edge, "IssueCertificate", joining) is None
-

@@ -1,29 +1,31 @@
 """Provisioning members of this machine: repeatable, and never silent about a key that others may have."""
 
+import asyncio
 import json
 import shutil
 from datetime import timedelta
 from pathlib import Path
 
-import apsw
 import pytest
 from cryptography import x509
 
 from picontroller.core import errors
+from picontroller.core.tasks import cancel_and_wait
 from picontroller.core.tls import joining
 from picontroller.core.tls.identity import IdentityFolder
 from picontroller.identity import local
 from picontroller.identity.local import Provisioned
 from picontroller.identity.settings import Settings
 from picontroller.identity.wiring import opened
-from tests.rpc.identity.world import ShiftedClock
+from tests.rpc.identity.world import ShiftedClock, running
 
 MEMBERS = ("identity", "gpio", "gateway")
+SETTINGS = Settings()
 EVERYTHING = ("/svc/identity", "/svc/gpio", "/svc/gateway", "/gateway", "/user/admin")
 
 
 async def provision(
-    root: Path, *names: str, later: timedelta = timedelta(0), settings: Settings = Settings(), members: tuple[str, ...] = MEMBERS
+    root: Path, *names: str, later: timedelta = timedelta(0), settings: Settings = SETTINGS, members: tuple[str, ...] = MEMBERS
 ) -> Provisioned:
     clock = ShiftedClock()
     clock.shift = later
@@ -193,8 +195,15 @@ async def test_authority_when_opened_twice_refuses_the_second(tmp_path: Path) ->
     assert caught.value.reason == "DATABASE_IN_USE"
 
 
-async def test_events_when_provisioned_wait_in_the_outbox(tmp_path: Path) -> None:
-    await provision(tmp_path)
-    rows = apsw.Connection(str(tmp_path / "identity" / "identity.db")).execute("SELECT event FROM outbox ORDER BY sequence").fetchall()
-    kinds = [json.loads(str(text))["type"] for (text,) in rows]
-    assert kinds == ["certificate.issued"] * 5 + ["api_token.created"]
+async def test_admin_credential_when_worn_is_renewed_by_the_running_service(tmp_path: Path) -> None:
+    async with running(tmp_path, Settings()) as world:
+        assert [event["type"] for event in world.events()] == ["certificate.issued"] * 5 + ["api_token.created"]
+        before = (tmp_path / "admin" / "client.pem").read_bytes()
+        world.clock.shift = timedelta(days=21)
+    async with opened(tmp_path / "identity", SETTINGS, world.clock) as registry:
+        upkeep = asyncio.create_task(local.keep_fresh(registry, tmp_path, world.clock))
+        async with asyncio.timeout(5):
+            while (tmp_path / "admin" / "client.pem").read_bytes() == before:
+                await asyncio.sleep(0.01)
+        await cancel_and_wait(upkeep)
+    assert world.admin().credentials.serial in [event["data"]["serial"] for event in world.events()[6:]]  # type: ignore[index]  # an event's data

@@ -152,6 +152,17 @@ async def test_renewal_when_made_by_the_background_work_is_stored(world: World) 
     await mesh.close()
 
 
+async def test_events_when_identities_change_tell_who_and_until_when(world: World) -> None:
+    member = await node(world)
+    leaf = await renew(world, member)
+    used, issued, renewed = world.events()[-3:]
+    node_id, spiffe_id = member.credentials.spiffe_id.name, str(member.credentials.spiffe_id)
+    assert (used["type"], used["data"]) == ("token.used", {"used_by": spiffe_id})
+    assert (issued["type"], issued["resource"], issued["node_id"]) == ("certificate.issued", spiffe_id, node_id)
+    data = {"serial": f"{leaf.serial_number:x}", "expire_time": leaf.not_valid_after_utc.isoformat()}
+    assert (renewed["type"], renewed["resource"], renewed["data"]) == ("certificate.renewed", spiffe_id, data)
+
+
 async def test_who_am_i_when_called_with_a_token_says_so(world: World) -> None:
     token = (world.root / "admin" / "token").read_text().strip()
     stub = world.stub(world.folder("gateway/edge"))

@@ -1,10 +1,12 @@
 """A whole small world: an authority of its own in a data folder, its members provisioned, its service running over a Unix socket."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import apsw
 import grpc.aio
 
 from picontroller.core.callers import SpiffeId
@@ -45,6 +47,7 @@ class World:
         self.settings = settings
         self.address = f"unix:{root}/i.sock"
         self.channels: list[grpc.aio.Channel] = []
+        self.served: IdentityFolder
 
     def folder(self, name: str) -> IdentityFolder:
         """Return a loaded identity: ``gpio``, or ``gateway/edge``."""
@@ -65,6 +68,14 @@ class World:
         made = channel(identity, self.address, server_name(SpiffeId("", "svc", "identity")))
         self.channels.append(made)
         return identity_pb2_grpc.IdentityServiceStub(made)
+
+    def events(self) -> list[dict[str, object]]:
+        """Return the events in the outbox, oldest first: nobody carries them away here."""
+        connection = apsw.Connection(str(self.root / "identity" / "identity.db"), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            return [json.loads(str(text)) for (text,) in connection.execute("SELECT event FROM outbox ORDER BY sequence").fetchall()]
+        finally:
+            connection.close()
 
     async def join_token(self, **fields: object) -> str:
         """Return a new join token made by the admin."""
@@ -92,7 +103,7 @@ async def running(root: Path, settings: Settings, gateway_names: tuple[str, ...]
 @asynccontextmanager
 async def serving_again(world: World) -> AsyncIterator[None]:
     """Serve a world that was provisioned before."""
-    identity = world.folder("identity")
+    identity = world.served = world.folder("identity")
     mesh = Mesh(identity, {"identity": world.address})
     clock: Clock = world.clock
     surroundings = Surroundings("identity", world.root / "identity", world.settings, identity, mesh, clock)
@@ -105,4 +116,3 @@ async def serving_again(world: World) -> AsyncIterator[None]:
                 await made.close()
             world.channels.clear()
             await mesh.close()
-

@@ -56,7 +56,12 @@ def test_values_when_given_replace_defaults(tmp_path: Path) -> None:
 
 
 def test_environment_when_given_wins(tmp_path: Path) -> None:
-    environ = {"PICONTROLLER_GPIO__LEASE_SECONDS": "7.5", "PICONTROLLER_GPIO__NAMES": "x, y", "PICONTROLLER_GPIO__STRICT": "TRUE", "HOME": "/"}
+    environ = {
+        "PICONTROLLER_GPIO__LEASE_SECONDS": "7.5",
+        "PICONTROLLER_GPIO__NAMES": "x, y",
+        "PICONTROLLER_GPIO__STRICT": "TRUE",
+        "HOME": "/",
+    }
     assert load(tmp_path, "[gpio]\nlease_seconds = 20\n", environ)["gpio"] == Lease(7.5, names=("x", "y"), strict=True)
 
 
@@ -74,7 +79,9 @@ def test_value_when_it_fits_its_type_and_is_wrong_is_refused(tmp_path: Path) -> 
     assert mistakes(tmp_path, "[gpio]\nlease_seconds = -1\n") == ["Lease: lease_seconds must be above 0"]
 
 
-@pytest.mark.parametrize(("value", "expected"), [('"5"', "5.0"), ("true", "must be a number, not True"), ("[1]", "must be a number, not [1]")])
+@pytest.mark.parametrize(
+    ("value", "expected"), [('"5"', "5.0"), ("true", "must be a number, not True"), ("[1]", "must be a number, not [1]")]
+)
 def test_number_when_of_another_type(tmp_path: Path, value: str, expected: str) -> None:
     text = f"[gpio]\nlease_seconds = {value}\n"
     if expected[0].isdigit():

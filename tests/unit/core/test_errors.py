@@ -16,7 +16,9 @@ def test_every_error_has_one_code_and_every_code_one_error() -> None:
 
 @pytest.mark.parametrize("kind", ALL)
 def test_error_when_sent_and_received_is_the_same(kind: type[errors.Error]) -> None:
-    sent = kind("a pin is taken", reason="PIN_TAKEN", metadata={"pin": "17"}, violations=[errors.Violation("pin", "taken")], retry_after=1.5)
+    sent = kind(
+        "a pin is taken", reason="PIN_TAKEN", metadata={"pin": "17"}, violations=[errors.Violation("pin", "taken")], retry_after=1.5
+    )
     received = rpc_errors.from_status(rpc_errors.status_of(sent, "r1"))
     assert type(received) is kind
     fields = ("message", "reason", "metadata", "violations", "retry_after")

@@ -127,7 +127,8 @@ steps = st.one_of(
 
 @given(st.lists(steps, max_size=30))
 def test_node_whatever_happens_keeps_its_promises(course: list[nodes.Decide]) -> None:
-    node, etags = discovered(), set()
+    node = discovered()
+    etags: set[str] = set()
     for decide in course:
         decision = decide(node)
         after = outcome(decision)

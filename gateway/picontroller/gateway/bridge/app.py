@@ -12,9 +12,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import uvicorn
-from picontroller.core.tasks import cancel_and_wait
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
+
+from picontroller.core.tasks import cancel_and_wait
 
 LARGEST_MESSAGE_BYTES = 64 * 1024
 GRACE_SECONDS = 2
@@ -78,4 +79,3 @@ async def bridging(path: Path, routes: Sequence[BaseRoute]) -> AsyncIterator[Non
         if not done:
             await cancel_and_wait(serving)
         listening.close()
-        path.unlink(missing_ok=True)

@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from picontroller.core.tls.identity import IdentityFolder
-from picontroller.core.version import version
-from picontroller.gateway.bridge.readiness import Readiness
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
+
+from picontroller.core.tls.identity import IdentityFolder
+from picontroller.core.version import version
+from picontroller.gateway.bridge.readiness import Readiness
 
 WEB = Path(__file__).parent.parent / "web"
 ASSETS = {"app.js": "text/javascript", "style.css": "text/css", "icon.svg": "image/svg+xml"}

@@ -35,7 +35,7 @@ async def proof_of(headers: Mapping[str, str], subprotocols: list[str], first_me
         message = json.loads(text)
         token = message["token"]
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
-            raise ValueError("not a token")  # noqa: TRY004 - handled a line below with everything else that is no token
+            raise ValueError("not a token")
     except TimeoutError as error:
         raise Unauthenticated(f"no token came within {seconds:g} s", reason="TOKEN_MISSING") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:

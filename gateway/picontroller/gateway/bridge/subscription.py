@@ -3,9 +3,10 @@
 import json
 
 from google.protobuf.json_format import MessageToDict
+from starlette.datastructures import QueryParams
+
 from picontroller.core.errors import InvalidArgument
 from picontroller.v1 import events_pb2
-from starlette.datastructures import QueryParams
 
 _FILTERS = ("type", "resource", "node_id", "namespace")
 

@@ -1,12 +1,16 @@
 """Events over a WebSocket: the event bus's subscription under the client's own proof, one JSON object an event.
 
-The gateway adds no right and no memory of its own: what is sent comes straight from the subscription, and when the client reads slowly the
-subscription waits (its socket's buffer and one batch are all that is held here). The subscription ends with the connection, whoever ends it.
+The gateway adds no right and no memory of its own: what is sent comes straight from the subscription, and when the client reads slowly
+the subscription waits (a socket's buffer and one batch are all that is held here). The subscription ends with the connection.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
+
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from picontroller.core.callers import Caller
 from picontroller.core.clock import Clock
@@ -19,9 +23,6 @@ from picontroller.gateway.bridge.proof import SUBPROTOCOL, proof_of
 from picontroller.gateway.envoy.routes import EVENTS
 from picontroller.gateway.settings import Settings
 from picontroller.v1 import events_pb2, events_pb2_grpc
-from starlette.responses import JSONResponse
-from starlette.routing import BaseRoute, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class EventSocket:
         self._proofs = proofs
         self._clock = clock
         self._settings = settings
+        self._stopping = asyncio.Event()
+        self._open = 0
 
     def route(self) -> BaseRoute:
         """Return the route to it."""
@@ -60,12 +63,22 @@ class EventSocket:
             return
         offered = list(socket.scope["subprotocols"])
         await socket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        self._open += 1
         try:
             await self._converse(socket, offered)
         except WebSocketDisconnect:
             pass
         except Error as error:
             await _close(socket, error)
+        finally:
+            self._open -= 1
+
+    async def stop(self, seconds: float) -> None:
+        """Ask all clients to come back later, and wait up to ``seconds`` until their connections are told so."""
+        self._stopping.set()
+        deadline = self._clock.monotonic() + seconds
+        while self._open and self._clock.monotonic() < deadline:
+            await self._clock.sleep(0.01)
 
     async def _converse(self, socket: WebSocket, offered: list[str]) -> None:
         proof = await proof_of(socket.headers, offered, lambda: _text(socket), self._settings.token_seconds)
@@ -78,6 +91,7 @@ class EventSocket:
             loop.create_task(self._send(socket, request, proof)),
             loop.create_task(_listen(socket)),
             loop.create_task(self._expire(caller)),
+            loop.create_task(self._interrupt()),
         ]
         try:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -107,6 +121,10 @@ class EventSocket:
         while (left := caller.expires - self._clock.now().timestamp()) > 0:
             await self._clock.sleep(min(left, LONGEST_SLEEP_SECONDS))
         raise Unauthenticated(f"the {caller.method} has expired", reason="PROOF_EXPIRED")
+
+    async def _interrupt(self) -> None:
+        await self._stopping.wait()
+        raise Unavailable("the gateway is going away; reconnect with `after`", reason="DRAINING")
 
     def _origin_allowed(self, headers: Mapping[str, str]) -> bool:
         """Return whether the page that connects is our own or one that was named. Programs send no origin."""

@@ -5,6 +5,7 @@ import sys
 from importlib.metadata import entry_points
 
 GROUP = "picontroller.commands"
+INTERRUPTED = 130
 # Options of the root that may stand anywhere, with whether they take a value.
 ANYWHERE = {
     "-o": True, "--output": True, "--context": True, "--server": True, "--timeout": True,
@@ -46,15 +47,16 @@ def main() -> int:
 def _user_command(arguments: list[str]) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # grpc's C core writes to standard error otherwise
     from picontroller.core.errors import Error
-    from picontroller.gateway.cli import exits
-    from picontroller.gateway.cli.app import app
+    from picontroller.gateway.cli.app import complete
 
     try:
-        result = app(hoisted(arguments), standalone_mode=True)
+        result = complete(arguments)(hoisted(arguments), standalone_mode=True)
     except Error as error:
+        from picontroller.gateway.cli import exits
+
         return exits.tell(error)
     except KeyboardInterrupt:
-        return exits.INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -1,12 +1,18 @@
-"""The command line's tree of verbs, and the options that may stand anywhere on the line."""
+"""The command line's tree of verbs, and the options that may stand anywhere on the line.
 
+Only the noun that is used is imported: gRPC and the messages cost more than the rest of a command together.
+"""
+
+import os
+from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
 
 from picontroller.core.version import version as installed
-from picontroller.gateway.cli import contexts, doctor, events, gpio, nodes, output, tokens
+from picontroller.gateway.cli import output
 from picontroller.gateway.cli.output import Format
 from picontroller.gateway.cli.session import DEFAULT_TIMEOUT_SECONDS, Session
 
@@ -18,6 +24,13 @@ SUMMARIES = {
     "join": "Join this machine to a control plane.",
     "leave": "Take this machine out of its control plane.",
     "config": "Check, document or show the configuration.",
+}
+NOUNS = {
+    "node": ("nodes", "Nodes: the Pis that joined."),
+    "gpio": ("gpio", "GPIO resources: lines in use, what they should be, what they are."),
+    "event": ("events", "Events: what happened, in order."),
+    "token": ("tokens", "Join tokens: each lets one Pi join once."),
+    "context": ("contexts", "Contexts: which control plane, as whom."),
 }
 
 app = typer.Typer(
@@ -44,19 +57,29 @@ def root(
     context.obj = Session(chosen, context_name, server, timeout, yes, watch)
 
 
-app.add_typer(nodes.app, name="node")
-app.add_typer(gpio.app, name="gpio")
-app.add_typer(events.app, name="event")
-app.add_typer(tokens.app, name="token")
-app.add_typer(contexts.app, name="context")
-app.command("doctor")(doctor.doctor)
-
-
 @app.command()
 def version(context: typer.Context) -> None:
     """Print the version."""
     session: Session = context.obj
     typer.echo(f'{{"version": "{installed()}"}}' if session.output in (Format.JSON, Format.JSONL) else f"pictl {installed()}")
+
+
+@app.command()
+def doctor(context: typer.Context) -> None:
+    """Check this machine, its credential and the control plane; exits with 1 when something fails."""
+    import_module("picontroller.gateway.cli.doctor").examine(context.obj)
+
+
+def complete(arguments: Sequence[str]) -> typer.Typer:
+    """Return the app with the verbs of the noun in ``arguments``, or of all nouns for the shell's completion."""
+    everything = "_PICTL_COMPLETE" in os.environ
+    for noun, (module, text) in NOUNS.items():
+        used = everything or noun in arguments
+        verbs = import_module(f"picontroller.gateway.cli.{module}").app if used else typer.Typer()
+        app.add_typer(verbs, name=noun, help=text)
+    for entry in entry_points(group=PROCESS_GROUP):
+        _process_verb(entry.name)
+    return app
 
 
 def _process_verb(name: str) -> None:
@@ -66,7 +89,3 @@ def _process_verb(name: str) -> None:
     def run() -> None:
         output.note(f"pictl {name} must be the first word")
         raise typer.Exit(2)
-
-
-for _entry in entry_points(group=PROCESS_GROUP):
-    _process_verb(_entry.name)

@@ -36,9 +36,8 @@ class Finding:
     fix: str = ""
 
 
-def doctor(context: typer.Context) -> None:
-    """Check this machine, its credential and the control plane; exits with 1 when something fails."""
-    session: Session = context.obj
+def examine(session: Session) -> None:
+    """Print what was found; end with 1 when something fails."""
     findings = [finding for check in (_program, _sqlite, _machine, _credential, _gateway) for finding in _safely(check, session)]
     if session.output in (Format.JSON, Format.JSONL):
         typer.echo(json.dumps([{"verdict": f.verdict, "what": f.what, "fix": f.fix} for f in findings], indent=2))

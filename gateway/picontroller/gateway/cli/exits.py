@@ -1,26 +1,11 @@
-"""Exit statuses, and how an error is told: what is wrong, then what to try next.
-
-0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 conflict or precondition, 6 unreachable, 7 timed out, 130 interrupted.
-"""
+"""How an error is told: what is wrong, then what to try next."""
 
 import sys
 
 from picontroller.core import errors
 from picontroller.core.errors import Error
+from picontroller.core.exits import status_of
 
-FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
-STATUSES: dict[type[Error], int] = {
-    errors.InvalidArgument: WRONG_USAGE,
-    errors.OutOfRange: WRONG_USAGE,
-    errors.NotFound: 3,
-    errors.PermissionDenied: 4,
-    errors.Unauthenticated: 4,
-    errors.AlreadyExists: 5,
-    errors.Conflict: 5,
-    errors.FailedPrecondition: 5,
-    errors.Unavailable: 6,
-    errors.DeadlineExceeded: 7,
-}
 ADVICE: dict[str, str] = {
     "CONTEXT_MISSING": "pictl context list",
     "CREDENTIALS_MISSING": "pictl context list, or set PICTL_TOKEN_FILE",
@@ -32,14 +17,6 @@ ADVICE: dict[str, str] = {
     "PIN_TAKEN": "pictl gpio list",
     "ETAG_STALE": "read it again and repeat the change",
 }
-
-
-def status_of(error: Error) -> int:
-    """Return the exit status for an error, a subclass having that of its nearest ancestor."""
-    for kind in type(error).__mro__:
-        if kind in STATUSES:
-            return STATUSES[kind]
-    return FAILED
 
 
 def advice_for(error: Error) -> str:

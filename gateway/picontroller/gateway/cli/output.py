@@ -9,10 +9,10 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from google.protobuf import json_format
-from google.protobuf.message import Message
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 STATUS_COLOURS = {"ready": "green", "high": "green", "error": "red", "lost": "red", "discovered": "yellow", "stale": "yellow"}
 
@@ -46,8 +46,10 @@ class View:
     name: Callable[[Any], str]
 
 
-def as_data(message: Message) -> dict[str, Any]:
+def as_data(message: "Message") -> dict[str, Any]:
     """Return a message as its canonical JSON, with the proto's names and with fields that have their default value."""
+    from google.protobuf import json_format  # here, because help and version need no messages
+
     data: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     return data
 
@@ -57,7 +59,7 @@ def coloured() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def show_list(view: View, messages: Sequence[Message], chosen: Format) -> None:
+def show_list(view: View, messages: Sequence["Message"], chosen: Format) -> None:
     """Print several things."""
     if chosen is Format.JSON:
         _write(json.dumps({view.plural: [as_data(message) for message in messages]}, indent=2))
@@ -67,7 +69,7 @@ def show_list(view: View, messages: Sequence[Message], chosen: Format) -> None:
         _show_rows(view, messages, chosen)
 
 
-def show_one(view: View, message: Message, chosen: Format) -> None:
+def show_one(view: View, message: "Message", chosen: Format) -> None:
     """Print one thing."""
     if chosen is Format.JSON:
         _write(json.dumps(as_data(message), indent=2))
@@ -77,7 +79,7 @@ def show_one(view: View, message: Message, chosen: Format) -> None:
         _show_rows(view, [message], chosen)
 
 
-def show_line(message: Message, text: str, chosen: Format) -> None:
+def show_line(message: "Message", text: str, chosen: Format) -> None:
     """Print one line of a stream: JSON for every machine format, else ``text``."""
     _write(json.dumps(as_data(message)) if chosen in (Format.JSON, Format.JSONL, Format.YAML) else text, flush=True)
 
@@ -87,7 +89,7 @@ def note(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-def _show_rows(view: View, messages: Sequence[Message], chosen: Format) -> None:
+def _show_rows(view: View, messages: Sequence["Message"], chosen: Format) -> None:
     if chosen is Format.JSONL:
         for message in messages:
             _write(json.dumps(as_data(message)))

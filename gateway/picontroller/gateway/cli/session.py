@@ -6,18 +6,16 @@ address is dialled, the server must prove to be ``gateway.pi-controller.local`` 
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import grpc
-
 from picontroller.core import contexts
 from picontroller.core.contexts import Context
 from picontroller.core.errors import FailedPrecondition, InvalidArgument
 from picontroller.core.files import read_secret
-from picontroller.core.rpc import errors as rpc_errors
 from picontroller.gateway.cli.output import Format
 
 GATEWAY_NAME = "gateway.pi-controller.local"
@@ -65,6 +63,8 @@ class Session:
 
         Raises FailedPrecondition for a credential that can't be read.
         """
+        import grpc
+
         context = self.context
         roots = _read(context.ca_file, "the CA certificate")
         key = chain = None
@@ -84,18 +84,15 @@ class Session:
 
     def call(self, method: Any, request: Any) -> Any:
         """Call a unary method with the session's deadline. Raises our errors."""
-        try:
+        with _our_errors():
             return method(request, timeout=self.timeout, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise rpc_errors.from_grpc(error) from None
 
     def stream(self, method: Any, request: Any) -> Iterator[Any]:
         """Call a streaming method and yield what comes. Raises our errors; the call is cancelled when iteration ends."""
         call = method(request, metadata=self._metadata)
         try:
-            yield from call
-        except grpc.RpcError as error:
-            raise rpc_errors.from_grpc(error) from None
+            with _our_errors():
+                yield from call
         finally:
             call.cancel()
 
@@ -108,6 +105,19 @@ class Session:
             if not response.next_page_token:
                 return found
             request.page_token = response.next_page_token
+
+
+@contextmanager
+def _our_errors() -> Iterator[None]:
+    """Translate a failed call's error. Imported here, because a command that calls nobody should not pay for gRPC."""
+    import grpc
+
+    from picontroller.core.rpc import errors as rpc_errors
+
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise rpc_errors.from_grpc(error) from None
 
 
 def _address(text: str) -> str:

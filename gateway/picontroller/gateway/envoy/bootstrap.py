@@ -1,7 +1,7 @@
 """Envoy's configuration as a whole, built from typed values: listener, clusters, secrets, administration.
 
-Secrets are named by file and watched, never copied: Envoy follows a renewed certificate or root by itself. The configuration names no secret,
-and is still kept to this user, because it names every address.
+Secrets are named by file and watched, never copied: Envoy follows a renewed certificate or root by itself. The configuration holds
+no secret, and is still kept to this user, because it names every address.
 """
 
 import json

@@ -6,6 +6,7 @@ A service that is not listed here can't be reached from outside. NodeAgentServic
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FileDescriptor
 from google.rpc import error_details_pb2
+
 from picontroller.v1 import discovery_pb2, events_pb2, gpio_pb2, identity_pb2
 
 # Name of the mesh member that serves it, then the file that declares its public service.

@@ -1,7 +1,7 @@
 """The HTTP side of the listener: what is refused before anything else, who is authenticated, what is logged.
 
-The order of the filters matters: tokens are checked before anything is spent on a request, and the transcoder comes last because what follows it
-sees gRPC only.
+The order of the filters matters: tokens are checked before anything is spent on a request, and the transcoder comes last because what
+follows it sees gRPC only.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ def connection_manager(
         # The transcoder's own limit on bodies does not hold for a message that it reads piece by piece. Routes of gRPC switch this off.
         _filter("buffer", typed("extensions.filters.http.buffer.v3.Buffer", max_request_bytes=settings.body_bytes)),
         _filter("grpc_web", typed("extensions.filters.http.grpc_web.v3.GrpcWeb")),
-        _filter("grpc_json_transcoder", _transcoder(settings, descriptors, members)),
+        _filter("grpc_json_transcoder", _transcoder(descriptors, members)),
         _filter("router", typed("extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)),
     ]
     if settings.allowed_origins:
@@ -46,7 +46,7 @@ def connection_manager(
         max_request_headers_kb=settings.header_kib,
         request_headers_timeout="10s",
         stream_idle_timeout="3600s",
-        delayed_close_timeout="1s",
+        delayed_close_timeout="0.5s",
         drain_timeout="5s",
         common_http_protocol_options={
             "idle_timeout": "600s",
@@ -89,7 +89,7 @@ def _tokens(trust_domain: str) -> Json:
         "audiences": [AUDIENCE],
         "remote_jwks": {
             "http_uri": {"uri": f"http://bridge{JWKS_PATH}", "cluster": "bridge", "timeout": "2s"},
-            "cache_duration": "15s",
+            "cache_duration": "10s",
             "async_fetch": {"fast_listener": False, "failed_refetch_duration": "1s"},
         },
         "forward": True,
@@ -108,7 +108,7 @@ def _tokens(trust_domain: str) -> Json:
     )
 
 
-def _transcoder(settings: Settings, descriptors: Path, members: Iterable[str]) -> Json:
+def _transcoder(descriptors: Path, members: Iterable[str]) -> Json:
     return typed(
         "extensions.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
         proto_descriptor=str(descriptors),

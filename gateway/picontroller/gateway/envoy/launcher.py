@@ -1,7 +1,7 @@
 """Becomes Envoy, after asking the kernel to end it together with its parent: an orphan would hold the port for ever.
 
-Run as a script of its own, ``python -I -S launcher.py PARENT PROGRAM ARGUMENT…``, because code between fork and exec is not safe in a process
-with threads. Standard library only.
+Run as a script of its own, ``python -I -S launcher.py PARENT PROGRAM ARGUMENT…``, because code between fork and exec is not safe in a
+process with threads. Standard library only.
 """
 
 import ctypes
@@ -18,6 +18,7 @@ def main() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # the parent died before the kernel knew of our wish
         sys.exit(1)
+    os.umask(0o077)  # its logs say who did what
     os.execv(program, sys.argv[2:])  # noqa: S606 - the program is the one the supervisor found; no shell is wanted
 
 

@@ -1,7 +1,7 @@
 """Errors that Envoy makes by itself, in the same form as those of the services: ``google.rpc.Status`` as JSON.
 
-gRPC callers are left out: Envoy tells them in trailers, and a body would end up in ``grpc-message``. A transcoded request has gRPC's content type
-from the transcoder on, and is known by the path it had.
+gRPC callers are left out: Envoy tells them in trailers, and a body would end up in ``grpc-message``. A transcoded request has gRPC's
+content type from the transcoder on, and is known by the path it had.
 """
 
 from picontroller.core.rpc.errors import DOMAIN

@@ -1,7 +1,7 @@
 """Which path goes where. What is not named here does not exist: there is no default route.
 
-REST paths have no routes of their own: the transcoder turns them into gRPC paths first. It answers 404 for every path that it doesn't know, so
-routes to the bridge switch it off.
+REST paths have no routes of their own: the transcoder turns them into gRPC paths first. It answers 404 for every path that it doesn't
+know, so routes to the bridge switch it off.
 """
 
 from collections.abc import Iterable
@@ -35,6 +35,9 @@ def table(settings: Settings, members: Iterable[str]) -> Json:
             *_joins(settings),
             *services,
             *(_service(name, "svc-gateway") for name in ELSEWHERE),
+            # REST finds its real route after transcoding. Until then it needs one for what stands before it (cross-origin policy). Only
+            # what claims to be gRPC gets past the transcoder to here, and the bridge knows no such path.
+            {"match": {"prefix": "/api/"}, "route": _target("bridge")},
         ],
         # Nothing here believes these; they are dropped so that nobody further in ever starts to.
         "request_headers_to_remove": ["x-forwarded-for", "x-forwarded-host", "x-pi-user", "x-pi-principal", "x-pi-roles", "cookie"],
@@ -81,7 +84,7 @@ def _events() -> Json:
 def _not_json() -> Json:
     """Return the route that refuses bodies of another kind than JSON.
 
-    The transcoder would read them all the same, and a browser sends plain text to any site, with its user's certificate, without asking first.
+    The transcoder would read them all the same, and a browser sends plain text to any site, with its user's certificate, without asking.
     """
     return {
         "match": {

@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 from cryptography import x509
 from cryptography.x509.oid import NameOID
+
 from picontroller.core.callers import ANONYMOUS, Caller, Role, SpiffeId
 from picontroller.core.errors import Unauthenticated
 from picontroller.core.tls.identity import spiffe_id_of

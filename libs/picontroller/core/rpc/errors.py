@@ -1,7 +1,7 @@
 """The one table between our errors and gRPC's, in both directions.
 
-Every error carries ErrorInfo (reason, domain, metadata) and RequestInfo; BadRequest and RetryInfo where they apply. An exception that is not
-one of ours becomes INTERNAL with a fixed sentence and an id under which the log has the particulars.
+Every error carries ErrorInfo (reason, domain, metadata) and RequestInfo; BadRequest and RetryInfo where they apply. An exception that is
+not one of ours becomes INTERNAL with a fixed sentence and an id under which the log has the particulars.
 """
 
 import logging
@@ -12,6 +12,7 @@ import grpc.aio
 from google.protobuf import duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
+
 from picontroller.core import errors, ids
 
 log = logging.getLogger(__name__)

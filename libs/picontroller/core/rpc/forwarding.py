@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import jwt
 from cryptography import x509
 from cryptography.x509 import verification
+
 from picontroller.core.callers import Caller, Role, SpiffeId, parse_spiffe_id
 from picontroller.core.errors import Unauthenticated
 from picontroller.core.rpc.authentication import roles_in

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import grpc
+
 from picontroller.core.clock import Clock
 from picontroller.core.rpc.authentication import Authenticator, Forwarded
 from picontroller.core.rpc.interceptors import (

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
+
 from picontroller.core import callers, ids, logs
 from picontroller.core.callers import Caller
 from picontroller.core.clock import Clock
@@ -153,14 +154,13 @@ class Errors:
             except grpc.aio.AioRpcError as error:
                 failure = rpc_errors.from_grpc(error)
             except Exception as error:
-                if call.context.done():  # what is written to a caller who has gone fails in many ways, none of them ours
-                    failure = Cancelled("the caller has gone")
-                else:
-                    failure = rpc_errors.internal(error, call.request_id)
+                # What is written to a caller who has gone fails in many ways, none of them ours.
+                gone = call.context.done()
+                failure = Cancelled("the caller has gone") if gone else rpc_errors.internal(error, call.request_id)
             call.code = rpc_errors.code_of(failure)
-            if call.context.done():
-                return None
-            await call.context.abort_with_status(rpc_errors.to_grpc(failure, call.request_id))
+            if not call.context.done():
+                await call.context.abort_with_status(rpc_errors.to_grpc(failure, call.request_id))
+            return None
 
         return handle
 

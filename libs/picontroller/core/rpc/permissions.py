@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from google.protobuf.descriptor import MethodDescriptor
+
 from picontroller.core.callers import Caller, Role
 from picontroller.core.errors import PermissionDenied, Unauthenticated
 from picontroller.v1 import options_pb2

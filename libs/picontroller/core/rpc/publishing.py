@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from google.protobuf import struct_pb2, timestamp_pb2
+
 from picontroller.core.events import Event
 from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc import metrics

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from grpc_channelz.v1 import channelz, channelz_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+
 from picontroller.core.errors import Unavailable
 from picontroller.core.rpc.interceptors import Call, Garbage, Handler, Interceptor, Method
 from picontroller.core.rpc.permissions import FOREIGN_SERVICES, Permission, declared

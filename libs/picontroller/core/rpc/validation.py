@@ -4,6 +4,7 @@ from functools import cache
 from typing import Any, Protocol
 
 from google.protobuf.message import Message
+
 from picontroller.core.errors import Violation
 
 

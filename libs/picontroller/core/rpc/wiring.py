@@ -1,6 +1,7 @@
 """What a service gets to build itself from, and what it hands back.
 
-Each service has a ``wiring.py`` with ``build(surroundings)``, an asynchronous context manager that opens its store and yields a ``Service``.
+Each service has a ``wiring.py`` with ``build(surroundings)``, an asynchronous context manager that opens its store and yields a
+``Service``.
 Who hosts it, and how many others live in the same process, it never learns.
 """
 

@@ -7,6 +7,7 @@ the program, or that belongs to another program, is refused and left untouched.
 from collections.abc import Sequence
 
 import apsw
+
 from picontroller.core.errors import FailedPrecondition
 
 APPLICATION_ID = 0x50694374  # "PiCt", so that `file` and a mistaken path can tell whose database it is

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import apsw
+
 from picontroller.core import ids
 from picontroller.core.clock import Clock
 from picontroller.core.events import Event, event_from_json

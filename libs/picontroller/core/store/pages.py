@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 
 import apsw
+
 from picontroller.core.errors import InvalidArgument, Violation
 
 SCHEMA = "CREATE TABLE page_key (key BLOB NOT NULL); INSERT INTO page_key VALUES (randomblob(32));"

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 import apsw
+
 from picontroller.core.errors import Conflict
 
 SCHEMA = """

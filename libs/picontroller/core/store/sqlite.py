@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import apsw
+
 from picontroller.core.errors import DataLoss, Error, FailedPrecondition, QuotaExceeded, Unavailable
 from picontroller.core.files import make_private_folder
 from picontroller.core.store.migrations import migrate
@@ -64,8 +65,8 @@ class _Job:
 class Database:
     """One SQLite file. Open it with ``await Database.open(…)`` and close it, or use it as an asynchronous context manager.
 
-    A second process that opens the same file is refused. ``failed`` turns true, for good, when the disk reports an I/O error: after a failed
-    flush nobody knows what is on disk, so nothing is acknowledged any more and the process should end and open the file anew.
+    A second process that opens the same file is refused. ``failed`` turns true, for good, when the disk reports an I/O error: after a
+    failed flush nobody knows what is on disk, so nothing is acknowledged any more and the process should end and open the file anew.
     """
 
     def __init__(self, path: Path, connection: apsw.Connection, lock: int) -> None:
@@ -106,7 +107,7 @@ class Database:
         try:
             connection = apsw.Connection(str(path))
             connection.set_busy_timeout(5000)
-            connection.execute(_SETTINGS)
+            connection.execute(_SETTINGS).fetchall()  # apsw stops at each statement that answers until its answer is read
             if connection.pragma("quick_check") != "ok":
                 raise DataLoss(f"{path} is damaged; restore a backup", reason="DATABASE_DAMAGED")
             migrate(connection, scripts)

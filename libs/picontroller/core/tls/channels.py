@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+
 from picontroller.core.tls.identity import IdentityFolder
 
 # Large enough for a batch of events, small enough that rubbish can't fill a Pi's memory.

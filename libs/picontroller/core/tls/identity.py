@@ -1,7 +1,8 @@
 """A member's own identity on disk, and what it believes.
 
 One folder holds ``identity.pem`` (private key, then the chain, leaf first: one file, so that a crash can't pair a new key with an old
-certificate), ``roots.pem`` and ``trust.json`` (version, trust domain, API token keys). All are written atomically, the first with mode 0600.
+certificate), ``roots.pem`` and ``trust.json`` (version, trust domain, API token keys). All are written atomically, the first with mode
+0600.
 """
 
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
 from picontroller.core.callers import SpiffeId, parse_spiffe_id
 from picontroller.core.errors import FailedPrecondition
 from picontroller.core.files import read_secret, write_atomically, write_secret

@@ -95,11 +95,17 @@ def get(request: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
     return {}, Path(request["path"]).read_bytes()
 
 
+def set_clock(request: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+    """A new time of day."""
+    time.clock_settime(time.CLOCK_REALTIME, request["epoch"])
+    return {}, b""
+
+
 def environment(request: dict[str, Any]) -> dict[str, str]:
     return {"PATH": "/usr/local/bin:/usr/bin", "HOME": "/root", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **request["environment"]}
 
 
-OPERATIONS = {operation.__name__: operation for operation in (run, start, wait, send, put, get)}
+OPERATIONS = {operation.__name__: operation for operation in (run, start, wait, send, put, get, set_clock)}
 
 
 class Handler(socketserver.StreamRequestHandler):

@@ -16,7 +16,8 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 
 parameter() { sed -n "s/.*picontroller\.$1=\([^ ]*\).*/\1/p" /proc/cmdline; }
 
-# The machine's time when QEMU started, so what the boot took is added. Without the parameter the clock stays in 1970.
+# The machine's time when QEMU started, so what the boot took is added; a second or two late, until the harness sets it exactly.
+# Without the parameter the clock stays in 1970.
 epoch=$(parameter epoch)
 [ -n "$epoch" ] && date -s "@$((epoch + $(cut -d. -f1 /proc/uptime)))" >/dev/null
 
@@ -30,7 +31,7 @@ ip link set lo up
 waited=0
 while interface=$(ls /sys/class/net | grep -v '^lo$' | head -n 1); [ -z "$interface" ]; do
     waited=$((waited + 1))
-    [ "$waited" -gt 150 ] && echo "PI3B-FAULT no network interface" && break
+    [ "$waited" -gt 600 ] && echo "PI3B-FAULT no network interface" && break
     usleep 100000
 done
 ip address add 10.0.2.15/24 dev "$interface"

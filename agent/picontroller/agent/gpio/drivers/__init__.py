@@ -35,7 +35,7 @@ CONSUMER = "pi-controller"
 
 
 class Direction(enum.Enum):
-    """Which way a line works. AS_IS requests it without touching it."""
+    """Which way a line works. AS_IS requests it without touching it; for a line that is held already it changes nothing."""
 
     AS_IS = "as-is"
     INPUT = "input"
@@ -67,7 +67,10 @@ class LineSettings:
 
 @dataclass(frozen=True, slots=True)
 class LineInfo:
-    """What is known of a line without requesting it. ``consumer`` is empty for a free line, ``CONSUMER`` for ours."""
+    """What is known of a line without requesting it. ``consumer`` is empty for a free line, ``CONSUMER`` for ours.
+
+    ``direction`` is true of lines that somebody holds; of others the kernel remembers what they were last.
+    """
 
     bcm: int
     kernel_name: str

@@ -1,0 +1,1 @@
+"""The identity service's store: fake and real."""

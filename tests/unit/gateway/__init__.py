@@ -1,0 +1,1 @@
+"""The gateway's own rules, without Envoy and without sockets."""
