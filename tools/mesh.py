@@ -119,7 +119,7 @@ def join_simulated(mesh: Mesh, number: int) -> None:
         token = json.loads(made.stdout)["token"].encode()
         joining = [str(pictl), "join", mesh.listen, "--token-file", "-", "--data-dir", str(folder)]
         subprocess.run(joining, check=True, input=token, env=mesh.environment(), timeout=60)
-    extra = {"PICONTROLLER_AGENT__BACKEND": "sim"}
+    extra = {"PICONTROLLER_AGENT__BACKEND": "sim", "PICONTROLLER_AGENT__HOSTNAME": f"pi-{number}"}
     mesh.spawn(f"agent-{number}", ["agent", "run", "--data-dir", str(folder), "--listen", "127.0.0.1:0"], extra)
 
 
@@ -132,7 +132,7 @@ def main() -> int:
     said = parser.parse_args()
     mesh = Mesh(said.data_dir, listen=said.listen)
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
@@ -145,10 +145,11 @@ def main() -> int:
             print(f"{len(mesh.processes)} processes; gateway {mesh.url}; credential {said.data_dir}/admin")
             for name, process in mesh.processes.items():
                 print(f"  {process.pid:>8} {name}")
-            print(
-                f"Try: PICTL_SERVER={mesh.listen} PICTL_CA_FILE={said.data_dir}/admin/ca.pem PICTL_TOKEN_FILE={said.data_dir}/admin/token \\"
-            )
-            print(f"       {VENV_PICTL} node list\nCtrl-C stops all.", flush=True)
+            admin = said.data_dir / "admin"
+            print("Try:")
+            print(f"  export PICTL_SERVER={mesh.listen} PICTL_CA_FILE={admin}/ca.pem PICTL_TOKEN_FILE={admin}/token")
+            print(f"  {VENV_PICTL} node list")
+            print("Ctrl-C stops all.", flush=True)
             while True:
                 mesh.check()
                 time.sleep(1)

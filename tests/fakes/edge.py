@@ -34,6 +34,7 @@ class EdgeWorld:
     services: FakeServices
     edge: IdentityFolder
     gateway: Gateway
+    addresses: dict[str, str]
 
     def bearer(self, *roles: str, subject: str = "anna", **changed: Any) -> dict[str, str]:
         return {"authorization": f"Bearer {self.tokens.token(subject, *roles, **changed)}"}
@@ -91,4 +92,4 @@ async def edge_world(folder: Path, settings: Settings | None = None, *, without:
                 grace_seconds=0.5,
             )
         )
-        yield EdgeWorld(folder, authority, tokens, services, edge, running)
+        yield EdgeWorld(folder, authority, tokens, services, edge, running, addresses)

@@ -22,6 +22,9 @@ class Turns:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._unfinished: set[asyncio.Task[object]] = set()
 
+    def __len__(self) -> int:
+        return len(self._locks)
+
     @asynccontextmanager
     async def of(self, names: Iterable[str]) -> AsyncIterator[None]:
         """Hold the turns of all ``names``; empty names need none."""

@@ -112,5 +112,3 @@ async def real_bench(folder: Path) -> AsyncIterator[RealBench]:
         yield bench
     finally:
         await bench.go_away()
-
-

@@ -173,7 +173,10 @@ async def test_edge_when_it_happens_is_told(bench: Bench) -> None:
     await bench.drive(27, HIGH)
     await bench.drive(27, LOW)
     events = await events_after(bench, position, 2)
-    assert [(e.bcm, e.level, e.cause, e.time) for e in events] == [(27, HIGH, "edge", bench.clock.now()), (27, LOW, "edge", bench.clock.now())]
+    assert [(e.bcm, e.level, e.cause, e.time) for e in events] == [
+        (27, HIGH, "edge", bench.clock.now()),
+        (27, LOW, "edge", bench.clock.now()),
+    ]
 
 
 async def test_restart_when_outputs_were_driven_makes_them_safe_in_a_new_run(bench: Bench) -> None:

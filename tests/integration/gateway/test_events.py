@@ -63,7 +63,7 @@ async def test_token_when_sent_first_or_in_the_header_and_certificate_are_all_ac
         ("bert", {}),
         ("anna", {"identity": world.person("monitor")}),
     ):
-        async with events(world, **options) as connection:  # type: ignore[arg-type]  # one option at a time
+        async with events(world, **options) as connection:
             if not options:
                 await connection.send(json.dumps({"token": token}))
             await until(lambda: world.services.seen.subscriptions == 1)

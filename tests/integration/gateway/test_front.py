@@ -4,6 +4,8 @@ import base64
 import json
 import struct
 import time
+from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -195,13 +197,13 @@ async def test_grpc_web_when_called_answers_in_its_framing(world: EdgeWorld) -> 
 
 
 async def _services(channel: grpc.aio.Channel, package: str) -> set[str]:
-    call = channel.stream_stream(
+    call: Any = channel.stream_stream(
         f"/{package}.ServerReflection/ServerReflectionInfo",
         request_serializer=lambda message: message.SerializeToString(),
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
     )
 
-    async def questions():  # type: ignore[no-untyped-def]  # an iterator for one call
+    async def questions() -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
         yield reflection_pb2.ServerReflectionRequest(list_services="")
 
     async for answer in call(questions(), timeout=5):

@@ -77,9 +77,7 @@ async def test_update_when_the_masked_level_is_missing_is_invalid(world: World) 
         ("OUTPUT", {"debounce": "0.1s"}, "NOT_AN_INPUT"),
     ],
 )
-async def test_update_when_the_mode_has_no_use_for_it_changes_nothing(
-    world: World, mode: str, fields: dict[str, str], reason: str
-) -> None:
+async def test_update_when_the_mode_has_no_use_for_it_changes_nothing(world: World, mode: str, fields: dict[str, str], reason: str) -> None:
     made = await world.create(mode=mode)
     with pytest.raises(errors.FailedPrecondition) as caught:
         await world.update(made, **fields)

@@ -16,7 +16,7 @@ from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.rpc.validation import default_validator
 from picontroller.core.rpc.wiring import Service, Surroundings
 from picontroller.gpio import wiring
-from picontroller.gpio.boards import Node
+from picontroller.gpio.boards import Agents, Node
 from picontroller.gpio.settings import Settings
 from picontroller.v1 import events_pb2, events_pb2_grpc, gpio_pb2_grpc
 from picontroller.v1 import gpio_pb2 as v1
@@ -121,9 +121,7 @@ class World:
 
     async def listed(self, **fields: Any) -> v1.ListGpioResourcesResponse:
         """List resources."""
-        response: v1.ListGpioResourcesResponse = await rpc.unary(
-            self.stub().ListGpioResources, v1.ListGpioResourcesRequest(**fields)
-        )
+        response: v1.ListGpioResourcesResponse = await rpc.unary(self.stub().ListGpioResources, v1.ListGpioResourcesRequest(**fields))
         return response
 
     def told(self, *types: str) -> list[events_pb2.Event]:
@@ -148,15 +146,15 @@ class World:
                 await asyncio.sleep(0.005)
 
     @asynccontextmanager
-    async def running(self, settings: Settings | None = None) -> AsyncIterator[Service]:
-        """Serve the GPIO manager for as long as the context lasts."""
+    async def running(self, settings: Settings | None = None, agents: Agents | None = None) -> AsyncIterator[Service]:
+        """Serve the GPIO manager for as long as the context lasts, over boards in memory unless other agents are given."""
         identity = self.authority.identity(self.folder / "identity", "svc/gpio")
         mesh = Mesh(identity, {"events": self.bus_socket})
         surroundings = Surroundings("gpio", self.folder / "gpio", settings or Settings(), identity, mesh, self.clock)
         manners = Manners(default_validator(), SystemClock(), grace_seconds=1)
         try:
             async with (
-                wiring.build_upon(surroundings, self.nodes, self.agents) as service,
+                wiring.build_upon(surroundings, self.nodes, agents or self.agents) as service,
                 serving(service, identity, [self.socket], manners),
             ):
                 yield service
