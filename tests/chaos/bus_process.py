@@ -54,8 +54,11 @@ class BusProcess:
         assert self._process is not None
         return self._process.pid
 
+    def identity(self, path: str) -> IdentityFolder:
+        return self._authority.identity(self.folder / path.replace("/", "-"), path)
+
     def mesh(self, path: str) -> Mesh:
-        return Mesh(self._authority.identity(self.folder / path.replace("/", "-"), path), {"events": self.address})
+        return Mesh(self.identity(path), {"events": self.address})
 
     async def start(self) -> None:
         command = [sys.executable, "-m", "tests.chaos.bus_process", str(self.folder), self.address]

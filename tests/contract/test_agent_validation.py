@@ -108,7 +108,9 @@ def proto_of_rules() -> Descriptor:
 
     def add(name: str, kind: int, *, repeated: bool = False, type_name: str = "", oneof: int | None = None) -> validate_pb2.FieldRules:
         label = Field.LABEL_REPEATED if repeated else Field.LABEL_OPTIONAL
-        field = message.field.add(name=name, number=len(message.field) + 1, type=Field.Type.ValueType(kind), label=label, type_name=type_name or None)
+        field = message.field.add(
+            name=name, number=len(message.field) + 1, type=Field.Type.ValueType(kind), label=label, type_name=type_name or None
+        )
         if oneof is not None:
             field.oneof_index = oneof
         return field.options.Extensions[validate_pb2.field]

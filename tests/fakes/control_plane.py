@@ -44,6 +44,9 @@ class FakeControlPlane(identity_pb2_grpc.IdentityServiceServicer, discovery_pb2_
         self.identity_issued = f"node/{NODE_ID}"
         self.refusal: errors.Error | None = None
         self.lost_answers = 0
+        self.granted = False
+        self.hold: asyncio.Event | None = None
+        self.waiting = 0
         self.wants_registration = False
         self.issued: list[bytes] = []
         self.renewed: list[str] = []
@@ -73,11 +76,16 @@ class FakeControlPlane(identity_pb2_grpc.IdentityServiceServicer, discovery_pb2_
             await context.abort_with_status(rpc_errors.to_grpc(self.refusal))
         if request.token != self.token:
             await context.abort_with_status(rpc_errors.to_grpc(errors.Unauthenticated("the token is not known", reason="TOKEN_INVALID")))
+        self.waiting += 1
+        await self._told()
+        if self.hold is not None:
+            await self.hold.wait()
         csr = x509.load_pem_x509_csr(request.csr_pem.encode())
         self.issued.append(csr.public_key().public_numbers().x.to_bytes(32, "big"))  # type: ignore[union-attr]  # our agents' keys are P-256
         if self.lost_answers:
             self.lost_answers -= 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the answer was lost")
+        self.granted = True
         return self._issue(csr)
 
     async def RenewCertificate(self, request: identity_pb2.RenewCertificateRequest, context: Any) -> identity_pb2.IssuedCertificate:
@@ -162,7 +170,7 @@ async def running_control_plane(folder: Path, authority: FakeAuthority | None = 
             try:
                 hello = await reader.read(4096)
                 fake.received += hello
-                port = files_port if b"\x02h2" not in hello else joined_port if _has_joined(fake) else anonymous_port
+                port = files_port if b"\x02h2" not in hello else joined_port if fake.granted else anonymous_port
                 inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
                 inner_writer.write(hello)
                 with contextlib.suppress(OSError):
@@ -184,10 +192,6 @@ async def running_control_plane(folder: Path, authority: FakeAuthority | None = 
             for task in list(tasks):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _has_joined(fake: FakeControlPlane) -> bool:
-    return bool(fake.issued) and not fake.lost_answers and fake.refusal is None
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

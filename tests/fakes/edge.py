@@ -61,23 +61,34 @@ class EdgeWorld:
 
 
 @asynccontextmanager
-async def edge_world(folder: Path, settings: Settings | None = None, *, without: frozenset[str] = frozenset()) -> AsyncIterator[EdgeWorld]:
-    """Yield a gateway on a free port. Services named in ``without`` are configured and do not run."""
+async def edge_world(
+    folder: Path,
+    settings: Settings | None = None,
+    *,
+    without: frozenset[str] = frozenset(),
+    kind: type[FakeAuthority] = FakeAuthority,
+    tcp: bool = False,
+    keys: bool = True,
+) -> AsyncIterator[EdgeWorld]:
+    """Yield a gateway on a free port, its services on Unix sockets or on TCP.
+
+    Services named in ``without`` are configured and do not run. Without ``keys`` nothing is known that could sign a token.
+    """
     tokens = FakeTokens()
-    authority = FakeAuthority(jwks=tokens.jwks())
+    authority = kind(jwks=tokens.jwks() if keys else '{"keys":[]}')
     services = FakeServices()
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pi-edge-")))
         addresses: dict[str, str] = {}
         for service in services.services():
-            addresses[service.name] = f"unix:{sockets / service.name}.sock"
+            addresses[service.name] = "127.0.0.1:0" if tcp else f"unix:{sockets / service.name}.sock"
             identity = authority.identity(folder / service.name, f"svc/{service.name}")
             proofs = ForwardedProofs(lambda identity=identity: identity.trust)  # type: ignore[misc]  # bound now, not at the call
             if service.name not in without:
-                await stack.enter_async_context(
-                    serving(service, identity, [addresses[service.name]], Manners(default_validator(), clock, proofs, grace_seconds=0.2))
-                )
+                manners = Manners(default_validator(), clock, proofs, grace_seconds=0.2)
+                up = await stack.enter_async_context(serving(service, identity, [addresses[service.name]], manners))
+                addresses[service.name] = up.addresses[0]
         edge = authority.identity(folder / "gateway" / "edge", "gateway")
         running = await stack.enter_async_context(
             gateway(

@@ -35,6 +35,7 @@ class Seen:
     changes: int = 0
     subscriptions: int = 0
     page_size: int = -1
+    asked: list[str] = field(default_factory=list)
 
     def note(self, context: Any) -> None:
         self.metadata = dict(context.invocation_metadata() or ())
@@ -70,6 +71,10 @@ class FakeDiscovery(discovery_pb2_grpc.DiscoveryServiceServicer):
         return discovery_pb2.ListNodesResponse(nodes=list(self.nodes.values()))
 
     async def GetNode(self, request: discovery_pb2.GetNodeRequest, context: Any) -> discovery_pb2.Node:
+        self.seen.asked.append(request.id)
+        if request.id == "slow":
+            await asyncio.sleep(0.3)
+            return discovery_pb2.Node(id="slow")
         if request.id not in self.nodes:
             raise errors.NotFound(f"there is no node {request.id}", reason="NODE_UNKNOWN")
         return self.nodes[request.id]

@@ -4,6 +4,7 @@ Outputs come first: they are safe before the network is touched, and again befor
 gateway that is away or an expired certificate keep an agent from reporting, never from looking after its lines.
 """
 
+import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,6 +34,9 @@ from picontroller.core.tls.identity import IdentityFolder
 from picontroller.v1 import agent_pb2_grpc
 
 log = logging.getLogger(__name__)
+
+TURNS_TO_TELL = 20
+"""Of the event loop: waking a stream, reading its batch and handing it to gRPC takes some five."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ async def running_agent(settings: Settings, data_dir: Path, clock: Clock) -> Asy
         manners = Manners(AgentValidator(), clock, None, settings.grace_seconds)
         listen = addresses.listen_address(settings.listen, await _local_address(member.gateway, settings))
         running = await stack.enter_async_context(serving(service, identity, [listen], manners))
-        stack.push_async_callback(panel.lines.stop)  # before the server drains
+        stack.push_async_callback(_stop, panel)  # before the server drains
         presenter.bound = running.addresses[0]
         log.info("agent is up", extra={"node_id": member.node_id, "address": presenter.bound, "board": machine.board.model})
         yield Agent(member.node_id, presenter.bound, panel, driver)
@@ -96,6 +100,13 @@ async def _driver(settings: Settings, clock: Clock) -> tuple[PinDriver, Callable
     from picontroller.agent.gpio.drivers.gpiod import open_driver
 
     return await open_driver(settings.root, settings.chip), _nothing
+
+
+async def _stop(panel: Panel) -> None:
+    """Bring outputs to their safe states for good, and let those who watch them hear of it before their streams end."""
+    await panel.lines.stop()
+    for _ in range(TURNS_TO_TELL):
+        await asyncio.sleep(0)
 
 
 async def _nothing() -> None:

@@ -59,7 +59,7 @@ async def gateway(
     Raises OSError for a taken address, FailedPrecondition without Envoy, Unavailable when it doesn't start; nothing keeps running then.
     """
     host, _, port = listen.rpartition(":")
-    chosen = process.free_port(host.strip("[]"), int(port))
+    ip, chosen = process.bindable(host.strip("[]"), int(port))
     process.find(settings.envoy_file)
     make_private_folder(data_dir)
     known = {name: address for name, address in addresses.items() if name in PUBLIC}
@@ -76,7 +76,7 @@ async def gateway(
         await stack.enter_async_context(app.bridging(sockets / "bridge.sock", [*pages.routes(), events.route()]))
         await stack.enter_async_context(reflection.reflecting(identity, f"unix:{sockets / 'gateway.sock'}", public, manners))
         front = Edge(
-            host=host.strip("[]"),
+            host=ip,
             port=chosen,
             trust_domain=edge.trust.trust_domain,
             identity=edge.path,
@@ -90,5 +90,5 @@ async def gateway(
         )
         envoy = await stack.enter_async_context(process.running(front, clock, grace_seconds=grace_seconds))
         stack.push_async_callback(events.stop, 1.0)  # while Envoy still carries the farewell
-        shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(front.host, host)
+        shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(ip, host)
         yield Gateway(f"https://{shown}:{chosen}", chosen, edge.path / "roots.pem", envoy, readiness)

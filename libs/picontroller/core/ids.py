@@ -12,10 +12,16 @@ def new_uuid() -> str:
     return str(uuid.uuid4())
 
 
+_READABLE = "abcdefghijkmnpqrstuvwxyz23456789"
+
+
 def new_short_id() -> str:
-    """Return 8 characters that people can read aloud: 40 random bits in base 32 without look-alikes."""
-    alphabet = "abcdefghijkmnpqrstuvwxyz23456789"
-    return "".join(secrets.choice(alphabet) for _ in range(8))
+    """Return 8 characters that people can read aloud: 40 random bits in base 32 without look-alikes.
+
+    All bits at once: every call that brings no request id needs one, and eight draws of five bits cost ten times as much.
+    """
+    bits = secrets.randbits(40)
+    return "".join([_READABLE[bits >> shift & 31] for shift in range(0, 40, 5)])
 
 
 def new_etag() -> str:

@@ -15,8 +15,8 @@ from picontroller.gpio.boards import Batch, Health, Node, Operation, Outcome, Po
 from picontroller.v1 import agent_pb2, agent_pb2_grpc
 
 HEALTH_SECONDS = 3.0
-# Names no run of any agent, so that its events are sent from the oldest it keeps.
-NO_RUN = "none"
+# Reasons that say nothing of the hardware: no reason at all is a connection that failed.
+_AWAY = frozenset({Unavailable.default_reason, "DRAINING", "STOPPING"})
 
 
 class MeshAgents:
@@ -49,10 +49,7 @@ class MeshAgents:
     async def events(self, node: Node, after: Position | None) -> AsyncGenerator[Batch, None]:
         """Yield what happens after a position, from now on when None. The first batch comes at once and tells the position."""
         request = agent_pb2.WatchEdgesRequest()
-        if after is not None and after.sequence == 0:
-            # Before the first event of a run. Sequence 0 would mean "from now on", so all that is kept is asked for.
-            request.run_id, request.after_sequence = NO_RUN, 1
-        elif after is not None:
+        if after is not None:  # with a run, sequence 0 is before its first event; without one it is "from now on"
             request.run_id, request.after_sequence = after.run_id, after.sequence
         try:
             async with aclosing(rpc.stream(self._stub(node).WatchEdges, request)) as responses:
@@ -67,7 +64,7 @@ class MeshAgents:
 
 def _translated(error: Error, node: Node) -> Error:
     """Return an agent's error as our caller may see it."""
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable) and error.reason in _AWAY:
         return boards.offline(node.id, error.message)
     if isinstance(error, DeadlineExceeded):
         message = f"node {node.id} did not answer in time; whether it did what it was asked to is not known"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from picontroller.core import ids
-from picontroller.core.errors import DeadlineExceeded, Error, InvalidArgument, NotFound, Unavailable, Violation
+from picontroller.core.errors import Error, InvalidArgument, NotFound, Violation
 from picontroller.core.store.requests import RequestKey
 from picontroller.gpio import boards, resources, rows
 from picontroller.gpio.boards import Agents, Nodes, Operation, Outcome, Read, Write
@@ -87,7 +87,7 @@ class Batches:
         for id_, outcome in outcomes.items():
             if isinstance(outcome, Outcome):
                 answers.append(Answer(id_, self._fresh(found[id_], outcome).observed))
-            elif isinstance(outcome, Unavailable | DeadlineExceeded) and (last := self._last_known(found[id_]).observed):
+            elif boards.silent(outcome) and (last := self._last_known(found[id_]).observed):
                 answers.append(Answer(id_, last))
             else:
                 answers.append(Answer(id_, None, outcome))

@@ -155,6 +155,11 @@ def offline(node_id: str, why: str = "it has not been heard of") -> Unavailable:
     return Unavailable(f"node {node_id} is offline: {why}", reason="NODE_OFFLINE", metadata={"node_id": node_id}, retry_after=5.0)
 
 
+def silent(error: Error) -> bool:
+    """Return whether a call failed because nobody answered it, other than because the agent refused it or its hardware failed."""
+    return isinstance(error, DeadlineExceeded) or error.reason in ("NODE_OFFLINE", "NODES_UNAVAILABLE")
+
+
 def in_doubt(error: Error) -> bool:
     """Return whether the agent may have done what it was asked to although the call failed."""
-    return isinstance(error, Unavailable | DeadlineExceeded | Internal | DataLoss)
+    return silent(error) or isinstance(error, Internal | DataLoss)

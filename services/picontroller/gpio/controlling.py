@@ -180,7 +180,7 @@ class Controlling:
             before = await self._existing(resource_id)
             if change.fields & RECONFIGURING and before.mode is Mode.OUTPUT:
                 # An output that went safe meanwhile must not be driven again by a change of something else.
-                await self._look_at(before.node_id)
+                await self._look_at((await self._reachable(before)).id)
             async with self._turns.of([resource_id]):
                 before = await self._existing(resource_id)
                 resources.check_etag(before, expected)

@@ -13,6 +13,7 @@ from picontroller.core.store import requests
 from picontroller.core.store.requests import RequestKey
 from picontroller.gpio.batches import WantedLevel
 from picontroller.gpio.boards import Batch, Cause, Configure, LineEvent, Node, Operation, Outcome, Position, Read, Write
+from picontroller.gpio.following import Glimpse, Seen
 from picontroller.gpio.resources import (
     CHANGEABLE,
     Bias,
@@ -30,7 +31,6 @@ from picontroller.gpio.resources import (
     Wish,
 )
 from picontroller.gpio.rows import Answer
-from picontroller.gpio.watching import Glimpse, Seen
 from picontroller.v1 import agent_pb2, discovery_pb2, gpio_pb2, types_pb2
 
 IF_MATCH = "if-match"

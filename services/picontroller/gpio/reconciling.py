@@ -6,8 +6,9 @@ resource says ``restore: DESIRED``. An output that somebody has written since is
 
 import asyncio
 import dataclasses
+import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from picontroller.core import ids
@@ -15,6 +16,7 @@ from picontroller.core.clock import Clock
 from picontroller.core.errors import Error
 from picontroller.core.events import Event
 from picontroller.core.store.requests import RequestKey
+from picontroller.core.tasks import cancel_and_wait, keep_running
 from picontroller.gpio import boards
 from picontroller.gpio.boards import Agents, Node, Nodes, Operation, Release, Write
 from picontroller.gpio.controlling import Pending, node_turn, told
@@ -171,3 +173,54 @@ class Reconciling:
         finally:
             for wait in waits:
                 wait.cancel()
+
+
+class Interests(Protocol):
+    """Which nodes matter to us. See ``store.ResourceStore``."""
+
+    async def nodes_in_use(self) -> set[str]:
+        """Return the nodes that have resources, or lines that are still to be released."""
+        ...
+
+
+class Attending:
+    """Begins and ends the work for each node as nodes and resources come and go.
+
+    Nodes are attended to while they are online and have resources, or lines that are still to be released. Each has its own tasks, one for
+    each piece of ``work``, so that a node that hangs keeps nobody else waiting.
+    """
+
+    def __init__(self, interests: Interests, nodes: Nodes, work: Mapping[str, Callable[[str], Awaitable[None]]], clock: Clock) -> None:
+        self._interests = interests
+        self._nodes = nodes
+        self._work = work
+        self._clock = clock
+        self._changed = asyncio.Event()
+        nodes.on_change(self.look)
+
+    def look(self) -> None:
+        """Find out soon which nodes are to be attended to."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Attend to nodes until cancelled."""
+        attended: dict[tuple[str, str], asyncio.Task[None]] = {}
+        try:
+            while True:
+                self._changed.clear()
+                in_use = await self._interests.nodes_in_use()
+                known = self._nodes.known()
+                wanted = {(id_, known[id_].address) for id_ in in_use if id_ in known and known[id_].online}
+                gone = [attended.pop(one) for one in set(attended) - wanted]
+                await cancel_and_wait(*gone)
+                for node_id, address in wanted - set(attended):
+                    log.debug("a node is attended to", extra={"node_id": node_id, "address": address})
+                    attended[node_id, address] = asyncio.get_running_loop().create_task(self._attend(node_id))
+                await self._changed.wait()
+        finally:
+            await cancel_and_wait(*attended.values())
+
+    async def _attend(self, node_id: str) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for name, work in self._work.items():
+                tasks.create_task(keep_running(f"gpio: {name} of {node_id}", functools.partial(work, node_id), self._clock))

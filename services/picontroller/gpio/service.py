@@ -1,5 +1,5 @@
 # ruff: noqa: N802 - methods are named as in the proto
-"""GpioService: unpack, call, pack. What happens is told in ``controlling``, ``batches`` and ``watching``."""
+"""GpioService: unpack, call, pack. What happens is told in ``controlling``, ``batches`` and ``following``."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -10,7 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 from picontroller.gpio import messages
 from picontroller.gpio.batches import Batches
 from picontroller.gpio.controlling import Controlling
-from picontroller.gpio.watching import Watchers
+from picontroller.gpio.following import Watchers
 from picontroller.v1 import gpio_pb2 as v1
 from picontroller.v1 import gpio_pb2_grpc
 

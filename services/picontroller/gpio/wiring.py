@@ -7,18 +7,16 @@ from picontroller.core.rpc.publishing import EventBus
 from picontroller.core.rpc.wiring import Service, Surroundings
 from picontroller.core.store.outbox import Outbox
 from picontroller.gpio.agents import MeshAgents
-from picontroller.gpio.attending import Attending
 from picontroller.gpio.batches import Batches
 from picontroller.gpio.boards import Agents, Nodes
 from picontroller.gpio.controlling import Controlling
-from picontroller.gpio.following import Following
+from picontroller.gpio.following import Following, Watchers
 from picontroller.gpio.nodes import DiscoveredNodes
-from picontroller.gpio.reconciling import Reconciling
+from picontroller.gpio.reconciling import Attending, Reconciling
 from picontroller.gpio.service import GpioServicer
 from picontroller.gpio.settings import Settings
 from picontroller.gpio.store import ResourceStore
 from picontroller.gpio.turns import Turns
-from picontroller.gpio.watching import Watchers
 from picontroller.v1 import gpio_pb2_grpc
 
 
@@ -43,7 +41,7 @@ async def build_upon(surroundings: Surroundings, nodes: Nodes, agents: Agents) -
         watchers = Watchers(settings.watch_events, settings.watch_sign_seconds)
         reconciling = Reconciling(store, nodes, agents, turns, clock, settings)
         following = Following(store, nodes, agents, turns, watchers, clock, reconciling.look_soon)
-        attending = Attending(store, nodes, following, reconciling, clock)
+        attending = Attending(store, nodes, {"events": following.follow, "health": reconciling.attend}, clock)
         controlling = Controlling(store, nodes, agents, turns, clock, settings, attending.look, reconciling.look_at)
         batches = Batches(store, nodes, agents, turns, settings)
         servicer = GpioServicer(controlling, batches, watchers)

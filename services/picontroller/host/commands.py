@@ -1,7 +1,7 @@
 """The process entries of ``pictl``: up, serve, agent, join, leave, config.
 
 They are found by entry point and use argparse, so that a process that runs for months does not keep a command line's libraries in memory.
-Each takes its arguments and returns an exit status.
+Each takes its arguments and returns an exit status. What a verb needs is imported by that verb: on a Pi there are no services' libraries.
 """
 
 import argparse
@@ -17,7 +17,6 @@ from picontroller.core.config import ConfigurationError
 from picontroller.core.errors import Error
 from picontroller.core.exits import DONE, FAILED, INTERRUPTED, WRONG_USAGE, status_of
 from picontroller.host import configuration
-from picontroller.host.members import explain
 from picontroller.host.services import GATEWAY_PORT, SERVICES, sections
 
 
@@ -39,6 +38,15 @@ def _parser(verb: str, summary: str) -> _Parser:
 def _data_dir(parser: argparse.ArgumentParser) -> None:
     default = configuration_files.default_data_dir()
     parser.add_argument("--data-dir", type=Path, default=default, metavar="DIR", help="where state is kept (default: %(default)s)")
+
+
+def explain(error: BaseException) -> str:
+    """Return what a person needs to know of an error that ended a process: one line."""
+    if isinstance(error, BaseExceptionGroup):
+        return explain(error.exceptions[0])
+    if isinstance(error, Error):
+        return error.message
+    return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
 
 
 def fail(error: BaseException) -> int:

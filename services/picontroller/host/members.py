@@ -1,13 +1,12 @@
 """Bringing one service up: identity from its folder, peers, store, server, renewal. The same whether it is alone or one of many."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from picontroller.core.clock import Clock
-from picontroller.core.errors import Error, FailedPrecondition
+from picontroller.core.errors import FailedPrecondition
 from picontroller.core.rpc import renewal
 from picontroller.core.rpc.forwarding import ForwardedProofs
 from picontroller.core.rpc.hosting import Manners, Running, serving
@@ -70,23 +69,3 @@ async def running_service(
         background = {**service.background, "certificate renewal": renewing.run}
         complete = Service(service.name, service.register, background)
         yield await stack.enter_async_context(serving(complete, identity, listen, manners))
-
-
-def explain(error: BaseException) -> str:
-    """Return what a person needs to know of an error that ended a process: one line."""
-    if isinstance(error, BaseExceptionGroup):
-        return explain(error.exceptions[0])
-    if isinstance(error, Error):
-        return error.message
-    if isinstance(error, OSError):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
-
-
-async def first_done(*waits: asyncio.Task[Any]) -> None:
-    """Return when the first of ``waits`` ends; raise its error when it failed. The others are cancelled."""
-    done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    for task in done:
-        task.result()

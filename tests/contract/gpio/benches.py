@@ -102,6 +102,10 @@ class RealBench:
     async def go_away(self) -> None:
         await self._stack.aclose()
 
+    def fail_next(self) -> None:
+        """Let the next operation on the hardware fail."""
+        self._agent.driver.board.fail()
+
 
 @asynccontextmanager
 async def real_bench(folder: Path) -> AsyncIterator[RealBench]:

@@ -16,6 +16,7 @@ from picontroller.gateway.envoy import process
 from picontroller.gateway.settings import Settings
 from picontroller.v1 import discovery_pb2, discovery_pb2_grpc
 from tests.fakes.edge import EdgeWorld, edge_world
+from tests.fakes.issuing import FakeIssuingAuthority
 
 
 async def until_up(world: EdgeWorld, seconds: float = 20) -> httpx.Response:
@@ -85,8 +86,8 @@ async def test_port_when_taken_is_one_error_and_nothing_is_started(tmp_path: Pat
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(OSError, match=f"127.0.0.1:{port} can't be bound: Address already in use; choose another address with --listen"):
-            process.free_port("127.0.0.1", port)
-    assert process.free_port("127.0.0.1", port) == port
+            process.bindable("127.0.0.1", port)
+    assert process.bindable("localhost", port) == ("127.0.0.1", port)
 
 
 async def test_envoy_when_missing_says_how_to_get_it() -> None:
@@ -101,3 +102,34 @@ async def test_envoy_when_it_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"envoy ended at its start: .*MmapAligned\(\) failed"):
         async with edge_world(tmp_path, Settings(envoy_file=broken)):
             raise AssertionError("started")
+
+
+async def test_call_in_flight_when_the_gateway_stops_is_finished(tmp_path: Path) -> None:
+    async with edge_world(tmp_path) as world:
+        client = world.http()
+        await client.get("/healthz")
+        call = asyncio.create_task(client.get("/api/v1/nodes/slow", headers=world.bearer("MONITOR")))
+        while "slow" not in str(world.services.seen.asked):
+            await asyncio.sleep(0.005)
+    assert (await call).json()["id"] == "slow"
+    with pytest.raises(httpx.TransportError):
+        await client.get("/healthz")
+    await client.aclose()
+
+
+@pytest.mark.parametrize("tcp", [True, False])
+async def test_chain_when_there_is_an_issuing_authority_is_followed_on_every_hop(tmp_path: Path, tcp: bool) -> None:
+    async with edge_world(tmp_path, kind=FakeIssuingAuthority, tcp=tcp) as world:
+        async with world.http(identity=world.person("monitor")) as client:
+            answer = await client.get("/api/v1/whoami")
+            ready = await client.get("/readyz")
+        assert (answer.json()["spiffe_id"], ready.status_code) == ("spiffe://pi-controller.local/user/anna", 200)
+        assert len(world.services.seen.metadata["x-forwarded-client-cert"]) < 4096
+
+
+async def test_gateway_when_no_key_can_sign_tokens_yet_serves_certificates(tmp_path: Path) -> None:
+    async with edge_world(tmp_path, keys=False) as world:
+        async with world.http(identity=world.person("monitor")) as client:
+            assert (await client.get("/api/v1/whoami")).status_code == 200
+        async with world.http() as client:
+            assert (await client.get("/api/v1/whoami", headers=world.bearer())).status_code == 401

@@ -16,7 +16,7 @@ HOST_ADDRESS = "10.0.2.2"
 """The machine as the guest sees it; a connection there arrives at the machine's loopback."""
 
 
-class PortsTaken(Exception):  # noqa: N818 - no error: the caller tries other ports
+class PortsTaken(Exception):
     """Another process was faster to take a port."""
 
 

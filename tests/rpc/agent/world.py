@@ -22,6 +22,7 @@ from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc.hosting import Manners, serving
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.rpc.wiring import Service
+from picontroller.core.tls.identity import IdentityFolder
 from picontroller.v1 import agent_pb2 as v1
 from picontroller.v1 import agent_pb2_grpc, types_pb2
 from tests.fakes.authority import FakeAuthority
@@ -111,6 +112,8 @@ async def world(
     *,
     clock: Clock | None = None,
     reserved: Callable[[], Mapping[int, str]] = lambda: {2: "I2C1 in use", 3: "I2C1 in use"},
+    identity: IdentityFolder | None = None,
+    listen: str = "",
 ) -> AsyncIterator[World]:
     """Run an agent; a second run on the same folder finds what the first remembered."""
     clock = clock or SystemClock()
@@ -124,10 +127,10 @@ async def world(
             (lambda server: agent_pb2_grpc.add_NodeAgentServiceServicer_to_server(servicer, server),),
             {"silence": panel.run},
         )
-        identity = authority.identity(folder / "node", f"node/{NODE_ID}")
-        socket = f"unix:{folder}/a.sock"
-        async with serving(service, identity, [socket], Manners(AgentValidator(), SystemClock(), grace_seconds=1)):
-            running = World(folder, socket, authority, driver, panel, metrics, health)
+        identity = identity or authority.identity(folder / "node", f"node/{NODE_ID}")
+        manners = Manners(AgentValidator(), SystemClock(), grace_seconds=1)
+        async with serving(service, identity, [listen or f"unix:{folder}/a.sock"], manners) as served:
+            running = World(folder, served.addresses[0], authority, driver, panel, metrics, health)
             try:
                 yield running
             finally:

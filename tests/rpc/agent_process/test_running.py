@@ -122,9 +122,7 @@ async def test_agent_when_it_has_not_joined_says_how_to(tmp_path: Path) -> None:
     assert caught.value.reason == "NOT_JOINED"
 
 
-async def test_agent_when_the_gateway_is_away_still_serves_and_comes_back(
-    plane: FakeControlPlane, folder: Path, tmp_path: Path
-) -> None:
+async def test_agent_when_the_gateway_is_away_still_serves_and_comes_back(plane: FakeControlPlane, folder: Path, tmp_path: Path) -> None:
     member = membership.load(folder)
     membership.save(folder, membership.Membership("127.0.0.1:9", member.node_id))
     manager = Mesh(plane.authority.identity(tmp_path / "gpio", "svc/gpio"), {})
@@ -177,9 +175,7 @@ async def test_caller_when_not_a_service_may_not_ask_the_agent(plane: FakeContro
             await mesh.close()
 
 
-async def test_clock_when_not_set_is_said_to_callers_and_holds_back_reports(
-    plane: FakeControlPlane, folder: Path, tmp_path: Path
-) -> None:
+async def test_clock_when_not_set_is_said_to_callers_and_holds_back_reports(plane: FakeControlPlane, folder: Path, tmp_path: Path) -> None:
     late = datetime.now(UTC).timestamp() + 86_400
     os.utime(folder / "join.json", (late, late))
     settings = Settings(listen="127.0.0.1:0", backend="sim", report_seconds=0.1, grace_seconds=0.2, root=tmp_path)

@@ -117,6 +117,15 @@ async def test_update_when_the_node_is_offline_changes_nothing_but_what_needs_no
     assert (await world.update(led, restore="DESIRED")).restore == types_pb2.Restore.DESIRED
 
 
+async def test_update_when_the_node_was_forgotten_counts_as_offline(world: World) -> None:
+    led = await world.create(value="LOW")
+    world.nodes.remove(PI)
+    for fields in ({"value": "HIGH"}, {"safe": "LOW"}):
+        with pytest.raises(errors.Unavailable) as caught:
+            await world.update(led, **fields)
+        assert caught.value.reason == "NODE_OFFLINE"
+
+
 async def test_update_when_there_is_none_names_it(world: World) -> None:
     with pytest.raises(errors.NotFound):
         await world.update(v1.GpioResource(id="no-such"), value="HIGH")

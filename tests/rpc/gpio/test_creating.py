@@ -164,7 +164,7 @@ async def test_create_when_the_manager_died_half_way_is_taken_back(idle: World) 
         assert not (await idle.listed()).gpio_resources
         assert (await idle.create()).epoch.term == 2
         await idle.until_told("gpio.created")
-        assert [event.type for event in idle.told()][0] == "gpio.created"
+        assert idle.told()[0].type == "gpio.created"
 
 
 async def test_create_when_its_line_waits_to_be_released_keeps_it(world: World) -> None:

@@ -9,6 +9,7 @@ from picontroller.core.rpc import mesh as rpc
 from picontroller.gpio.resources import Level
 from picontroller.v1 import gpio_pb2 as v1
 from picontroller.v1 import types_pb2
+from tests.fakes.clock import settle
 from tests.rpc.gpio.world import OTHER_PI, PI, World, until
 
 HIGH, LOW = types_pb2.Level.HIGH, types_pb2.Level.LOW
@@ -149,6 +150,22 @@ async def test_write_when_many_write_at_once_leaves_disk_and_line_agreeing(world
     assert found.value == found.observed.value
 
 
+async def test_write_when_another_is_under_way_waits_for_it_to_be_kept(world: World) -> None:
+    board = world.agents.boards[PI]
+    led, other = await world.create(), await world.create("other", pin={"bcm": 18})
+    board.gate = asyncio.Event()
+    calls = [asyncio.ensure_future(world.write((led, level), (other, level))) for level in ("HIGH", "LOW", "HIGH")]
+    alone = asyncio.ensure_future(world.create("alone", pin={"bcm": 27}))
+    await until(lambda: board.waiting_at_gate == 2)
+    await settle()
+    assert (board.waiting_at_gate, all(not call.done() for call in calls)) == (2, True)
+    board.gate.set()
+    await asyncio.gather(*calls, alone)
+    assert [operation.action for batch in board.batches for operation in batch if operation.bcm == 18][-3:] == [
+        operation.action for batch in board.batches for operation in batch if operation.bcm == 17
+    ][-3:]
+
+
 async def test_write_when_cancelled_half_way_is_finished(world: World) -> None:
     board = world.agents.boards[PI]
     led = await world.create()
@@ -186,6 +203,14 @@ async def test_read_when_the_agent_refuses_is_the_calls_error(world: World) -> N
     world.agents.boards[PI].refusals[17] = errors.FailedPrecondition("not in use", reason="LINE_NOT_CONFIGURED")
     with pytest.raises(errors.FailedPrecondition):
         await world.read(led)
+
+
+async def test_read_when_the_hardware_fails_is_not_passed_off_as_old(world: World) -> None:
+    led = await world.create()
+    world.agents.boards[PI].refusals[17] = errors.Unavailable("the chip does not answer", reason="HARDWARE_ERROR")
+    with pytest.raises(errors.Unavailable) as caught:
+        await world.read(led)
+    assert caught.value.reason == "HARDWARE_ERROR"
 
 
 async def test_read_when_an_id_is_unknown_names_it(world: World) -> None:

@@ -100,6 +100,16 @@ async def test_create_when_the_board_uses_the_line_passes_the_reason_on(world: W
     assert not (await world.listed()).gpio_resources
 
 
+async def test_write_when_the_hardware_fails_says_so_and_changes_nothing(world: World, bench: RealBench) -> None:
+    led = await world.create(node_id=bench.node.id, value="LOW")
+    bench.fail_next()
+    with pytest.raises(errors.Unavailable) as caught:
+        await world.write((led, "HIGH"))
+    assert caught.value.reason == "HARDWARE_ERROR"
+    found = await world.get(led)
+    assert (found.value, found.observed.value, found.etag) == (LOW, LOW, led.etag)
+
+
 async def test_build_when_asked_has_all_background_work(tmp_path: Path) -> None:
     async with opened(tmp_path) as world:
         identity = world.authority.identity(tmp_path / "identity", "svc/gpio")

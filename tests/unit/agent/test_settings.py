@@ -98,7 +98,9 @@ def test_agent_address_is_what_others_can_dial(advertise: str | None, bound: str
     assert addresses.agent_address(advertise, bound, "10.0.0.2") == said
 
 
-@pytest.mark.parametrize(("name", "shown"), [("pi-1.lan", "pi-1.lan"), ("my pi_2!", "my-pi-2"), ("---", "raspberrypi"), ("ß" * 300, "raspberrypi")])
+@pytest.mark.parametrize(
+    ("name", "shown"), [("pi-1.lan", "pi-1.lan"), ("my pi_2!", "my-pi-2"), ("---", "raspberrypi"), ("ß" * 300, "raspberrypi")]
+)
 def test_hostname_when_odd_is_made_one(name: str, shown: str) -> None:
     assert addresses.hostname(name) == shown
 

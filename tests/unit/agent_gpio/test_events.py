@@ -178,7 +178,7 @@ async def test_memory_when_nobody_reads_is_bounded() -> None:
     await take(stream)
     for _ in range(50):
         publish(events, [5] * 100)
-    assert len(events._ring) == 100  # noqa: SLF001 - its size is what this is about
+    assert len(events._ring) == 100
     await stream.aclose()
 
 
@@ -233,4 +233,4 @@ async def test_subscription_when_closed_is_forgotten() -> None:
     stream = events.subscribe()
     await take(stream)
     await stream.aclose()
-    assert not events._subscriptions  # noqa: SLF001 - nothing else shows a leak
+    assert not events._subscriptions

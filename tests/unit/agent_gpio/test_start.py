@@ -22,7 +22,7 @@ async def left_behind(memory: FakeMemory) -> SimDriver:
         await b.do(*(out(bcm, LOW if safe is SafeState.HIGH else HIGH, safe=safe) for bcm, safe in SAFE.items()))
         crash(driver)
         fresh = SimDriver(Simulation(), FakeClock())
-        fresh.board._wiring = driver.board._wiring  # noqa: SLF001 - the same board under a new process
+        fresh.board._wiring = driver.board._wiring
     return fresh
 
 

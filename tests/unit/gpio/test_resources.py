@@ -121,6 +121,7 @@ def test_epochs_when_compared_go_by_term_then_counter() -> None:
 
 
 levels = st.sampled_from(Level) | st.none()
+times = st.integers(0, 2**50).map(rows.moment)
 
 
 @given(
@@ -128,9 +129,8 @@ levels = st.sampled_from(Level) | st.none()
         Resource,
         mode=st.sampled_from(Mode),
         pin=st.builds(Pin, st.sampled_from(["bcm", "header", "name"]), st.text(max_size=9)),
-        create_time=st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC)),
-        observed=st.none()
-        | st.builds(Observation, levels, st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC)), st.just(False)),
+        create_time=times,
+        observed=st.none() | st.builds(Observation, levels, times, st.just(False)),
         debounce=st.integers(0, 1_000_000),
     )
 )

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from picontroller.gpio import resources
 from picontroller.gpio.boards import LineEvent
+from picontroller.gpio.following import Glimpse, Seen, Watcher, Watchers
 from picontroller.gpio.resources import Level, Mode, Pin, ResourceId, Wish
-from picontroller.gpio.watching import Glimpse, Seen, Watcher, Watchers
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ A plan is made of the table alone: it touches no hardware, and a batch with one 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from picontroller.agent.gpio.drivers import Feature
 from picontroller.agent.gpio.header import Header
@@ -61,7 +61,7 @@ class Planner:
                 raise _located(error, index, len(operations)) from None
             steps.append(Step(pin, operation.action, before, after))
             if not isinstance(operation.action, Read):
-                lines[pin.bcm] = replace(after, held=True) if after is not None else None
+                lines[pin.bcm] = after
         lasting = bool(raised) or any(isinstance(step.action, Configure | Release) for step in steps)
         return Plan(tuple(steps), lines, raised, lasting)
 
@@ -77,7 +77,7 @@ class Planner:
         if isinstance(action, Write):
             if before.mode is not Mode.OUTPUT:
                 raise FailedPrecondition(f"{name_of(pin.bcm)} is an input", reason="NOT_AN_OUTPUT")
-            return replace(before, level=action.value, as_is=False)
+            return before.driving(action.value)
         if not before.held:
             raise FailedPrecondition(f"{name_of(pin.bcm)} is not under our control", reason="LINE_NOT_HELD")
         return before

@@ -47,13 +47,29 @@ class Line:
             return self
         return replace(self, level=SAFE_LEVELS.get(self.safe), as_is=False)
 
+    def driving(self, level: Level) -> "Line":
+        """Return the line with a level driven. Spelled out, because ``replace`` costs as much as all else in a write's planning."""
+        return Line(
+            self.pin,
+            self.mode,
+            level,
+            self.safe,
+            self.bias,
+            self.drive,
+            self.active_low,
+            self.edge,
+            self.debounce_us,
+            as_is=False,
+            held=True,
+        )
+
     def undriven(self) -> "Line":
         """Return the line as an input that nobody watches: how it is let go, because a released output may go on driving."""
         return replace(self, mode=Mode.OUTPUT, level=None, as_is=False)
 
 
 def configured(pin: ResolvedPin, wanted: Configure, before: Line | None) -> Line:
-    """Return the line that a configuration makes of ``before`` (None for a line that was not in use)."""
+    """Return the line, held, that a configuration makes of ``before`` (None for a line that was not in use)."""
     line = Line(
         pin,
         wanted.mode,
@@ -64,7 +80,6 @@ def configured(pin: ResolvedPin, wanted: Configure, before: Line | None) -> Line
         wanted.active_low,
         wanted.edge,
         wanted.debounce_us,
-        held=before is not None and before.held,
     )
     if wanted.mode is Mode.INPUT or wanted.value is not None:
         return line

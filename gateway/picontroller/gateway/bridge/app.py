@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from picontroller.core.tasks import cancel_and_wait
+from picontroller.gateway.bridge.frames import PoliteWebSocket
 
 LARGEST_MESSAGE_BYTES = 64 * 1024
 GRACE_SECONDS = 2
@@ -57,7 +58,7 @@ async def bridging(path: Path, routes: Sequence[BaseRoute]) -> AsyncIterator[Non
         server_header=False,
         proxy_headers=False,
         http="h11",
-        ws="websockets-sansio",
+        ws=PoliteWebSocket,
         ws_max_size=LARGEST_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=PING_SECONDS,

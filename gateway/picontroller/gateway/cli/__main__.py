@@ -47,7 +47,14 @@ def main() -> int:
 def _user_command(arguments: list[str]) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # grpc's C core writes to standard error otherwise
     from picontroller.core.errors import Error
-    from picontroller.gateway.cli.app import complete
+
+    try:
+        from picontroller.gateway.cli.app import complete
+    except ModuleNotFoundError as error:
+        if error.name not in ("typer", "rich"):
+            raise
+        sys.stderr.write("error: the user commands are not installed here\nTry: pip install 'picontroller[cli]'\n")
+        return 1
 
     try:
         result = complete(arguments)(hoisted(arguments), standalone_mode=True)

@@ -52,14 +52,14 @@ def find(configured: Path | None) -> Path:
     return Path(found)
 
 
-def free_port(host: str, port: int) -> int:
-    """Return ``port``, or one that is free when it is 0. Raises OSError naming the address when it is taken or not ours."""
+def bindable(host: str, port: int) -> tuple[str, int]:
+    """Return the IP address of ``host``, and ``port`` or a free one when it is 0. Raises OSError naming them when taken or not ours."""
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
-            return int(probe.getsockname()[1])
+            return str(where[0]), int(probe.getsockname()[1])
     except OSError as error:
         raise OSError(f"{host}:{port} can't be bound: {error.strerror or error}; choose another address with --listen") from error
 

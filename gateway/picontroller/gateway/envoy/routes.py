@@ -130,7 +130,9 @@ def token_bucket(name: str, per_second: int) -> Json:
 
 def _target(cluster: str) -> Json:
     """Return a route without end: unary calls are bounded by the services, watches are not bounded at all."""
-    return {"cluster": cluster, "timeout": "0s", "idle_timeout": "3600s"}
+    # Tried again only where nothing has been sent yet: a repeated write is the caller's decision.
+    retry = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 2}
+    return {"cluster": cluster, "timeout": "0s", "idle_timeout": "3600s", "retry_policy": retry}
 
 
 def _service(name: str, cluster: str) -> Json:

@@ -22,6 +22,7 @@ CREATE TABLE outbox (sequence INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT 
 CREATE TABLE outbox_epoch (epoch TEXT NOT NULL);
 """
 BATCH = 500
+BATCH_CHARACTERS = 512 * 1024  # a batch larger than a message may be (4 MiB) would be refused for ever, and hold up all behind it
 BACKSTOP_SECONDS = 1.0
 
 
@@ -74,8 +75,14 @@ def _epoch(connection: apsw.Connection) -> str:
 
 
 def _oldest(connection: apsw.Connection) -> list[tuple[int, Event]]:
-    rows = connection.execute("SELECT sequence, event FROM outbox ORDER BY sequence LIMIT ?", (BATCH,))
-    return [(int(sequence), event_from_json(str(text))) for sequence, text in rows]
+    found: list[tuple[int, Event]] = []
+    total = 0
+    for sequence, text in connection.execute("SELECT sequence, event FROM outbox ORDER BY sequence LIMIT ?", (BATCH,)):
+        total += len(text)
+        if found and total > BATCH_CHARACTERS:
+            break
+        found.append((int(sequence), event_from_json(str(text))))
+    return found
 
 
 def _forget(connection: apsw.Connection, done: int) -> None:

@@ -65,7 +65,9 @@ class SimBoard:
             settings = self._held(bcm)
             if settings.direction is not Direction.OUTPUT:
                 raise Unavailable(f"{name_of(bcm)} is not an output", reason="HARDWARE_ERROR")
-            self._hold(bcm, replace(settings, level=level))
+            if level is not settings.level:
+                settings = replace(settings, level=level)
+            self._hold(bcm, settings)
 
     def get(self, bcms: Iterable[int]) -> dict[int, Level]:
         """Return levels at the pins."""
