@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Protocol
 
 from picontroller.core import ids
@@ -18,9 +19,9 @@ from picontroller.core.events import Event
 from picontroller.core.store.requests import RequestKey
 from picontroller.core.tasks import cancel_and_wait, keep_running
 from picontroller.gpio import boards
-from picontroller.gpio.boards import Agents, Node, Nodes, Operation, Release, Write
+from picontroller.gpio.boards import Agents, Node, Nodes, Operation, Position, Release, Write
 from picontroller.gpio.controlling import Pending, node_turn, told
-from picontroller.gpio.resources import Epoch, Resource, Restore, Stage
+from picontroller.gpio.resources import Epoch, Mode, Resource, Restore, Stage
 from picontroller.gpio.settings import Settings
 from picontroller.gpio.turns import Turns
 
@@ -107,6 +108,9 @@ class Reconciling:
             resource = (await self._ledger.some([known.id])).get(known.id)
             if resource is None or resource.run_id == run_id:
                 return
+            if await self._written_since(node, resource, run_id):
+                await self._ledger.keep(dataclasses.replace(resource, run_id=run_id, applied=True), None, NO_REQUEST, moved=True)
+                return
             epoch = await self._ledger.next_epoch()
             desired = resource.restore is Restore.DESIRED and resource.value is not None
             operations = [Operation(resource.resolved.bcm, boards.configuration(resource, None), epoch)]
@@ -125,6 +129,29 @@ class Reconciling:
             event = told("gpio.restored", restored, self._clock, value_applied=desired)
             await self._ledger.keep(restored, event, NO_REQUEST, moved=True)
             self._failed.discard((resource.id, run_id))
+
+    async def _written_since(self, node: Node, resource: Resource, run_id: str) -> bool:
+        """Return whether an output was written in this run already: what was acknowledged then must not be undone.
+
+        To be called in the resource's turn, so that nobody writes meanwhile.
+        """
+        if resource.mode is not Mode.OUTPUT:
+            return False
+        try:
+            async with asyncio.timeout(self._settings.control_seconds):
+                async with aclosing(self._agents.events(node, None)) as now:
+                    newest = (await anext(now)).position
+                if newest.run_id != run_id or newest.sequence == 0:
+                    return False
+                async with aclosing(self._agents.events(node, Position(run_id, 0))) as batches:
+                    async for batch in batches:
+                        if any(event.bcm == resource.resolved.bcm and event.cause == "write" for event in batch.events):
+                            return True
+                        if batch.position.sequence >= newest.sequence:
+                            return False
+        except TimeoutError:
+            raise boards.offline(node.id, "its agent does not tell what happened") from None
+        return False
 
     async def _apply_again(self, node: Node) -> None:
         """Write the wanted values of those outputs whose resources want them back. The others stay safe until somebody writes them."""

@@ -210,8 +210,6 @@ class ResourceStore:
                 _observe(connection, seen.id, seen.observed)
                 if seen.applied is not None:
                     connection.execute("UPDATE gpio_resources SET applied = ? WHERE id = ?", (int(seen.applied), seen.id))
-                if seen.applied:
-                    connection.execute("UPDATE gpio_resources SET run_id = ? WHERE id = ?", (position.run_id, seen.id))
             for event in events:
                 outbox.emit(connection, event)
             connection.execute("INSERT OR REPLACE INTO positions VALUES (?, ?, ?)", (node_id, position.run_id, position.sequence))

@@ -4,14 +4,13 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import apsw
 import pytest
 
 from picontroller.core.errors import DataLoss, FailedPrecondition, NotFound, QuotaExceeded, Unavailable
-from picontroller.core.store import sqlite
 from picontroller.core.store.sqlite import Database
 
 SCHEMA = ("CREATE TABLE item (name TEXT PRIMARY KEY, filler BLOB);",)
@@ -23,7 +22,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
         yield opened
 
 
-def insert(name: str, filler: bytes = b"") -> "sqlite.Callable[[apsw.Connection], None]":
+def insert(name: str, filler: bytes = b"") -> Callable[[apsw.Connection], None]:
     return lambda connection: connection.execute("INSERT INTO item VALUES (?, ?)", (name, filler)) and None
 
 

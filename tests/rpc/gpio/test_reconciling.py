@@ -50,6 +50,21 @@ async def test_outputs_when_the_agent_restarts_stay_safe_unless_wanted_back(worl
     assert board.epochs[17].counter == after_safe.epoch.counter
 
 
+async def test_output_when_written_right_after_the_restart_is_left_as_written(world: World) -> None:
+    board = world.agents.boards[PI]
+    led = await world.create(value="LOW", safe="LOW")
+    await world.create("button", mode="INPUT", pin={"bcm": 4})
+    await board.restart()
+    await world.write((led, "HIGH"))
+    await world.until_told_in_time("gpio.restored")
+    for _ in range(2):
+        await world.clock.until_sleeping()
+        await world.clock.advance(5)
+    assert board.level(17) is Level.HIGH
+    assert [event.resource for event in world.told("gpio.restored")] == ["button"]
+    assert (await world.update(led, safe="HIGH")).observed.value == types_pb2.Level.HIGH
+
+
 async def test_inputs_when_the_agent_restarts_are_configured_again(world: World) -> None:
     board = world.agents.boards[PI]
     await world.create("button", mode="INPUT", pin={"bcm": 4}, edge="BOTH")

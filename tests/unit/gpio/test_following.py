@@ -91,6 +91,29 @@ async def test_batch_when_it_could_not_be_kept_is_told_once_and_shown_once(scene
     assert not scene.runs
 
 
+async def test_loss_when_it_could_not_be_kept_is_told_once_and_shown_once(scene: Scene) -> None:
+    for level in (Level.HIGH, Level.LOW):
+        await scene.board.drive(27, level)
+    await scene.board.forget_events(2)
+    async with aclosing(scene.watchers.watch(frozenset(), "")) as glimpses, asyncio.timeout(5):
+        await anext(glimpses)
+        scene.journal.failing = True
+        for _ in range(3):
+            with pytest.raises(QuotaExceeded):
+                await scene.following.follow("pi")
+        assert (await anext(glimpses)).lost == 1
+        scene.journal.failing = False
+        task = asyncio.ensure_future(scene.following.follow("pi"))
+        await settle()
+        await scene.board.drive(27, Level.HIGH)
+        found = await anext(glimpses)
+        assert ([one.event.sequence for one in found.seen], found.lost) == ([4], 0)
+        await settle()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert [(event.type, event.data.get("lost")) for event in scene.journal.events] == [("gpio.edges.lost", 1), ("gpio.edge", None)]
+
+
 async def test_event_when_its_resource_is_being_created_waits_for_it(scene: Scene) -> None:
     ready = scene.journal.held[0]
     scene.journal.held = [replace(ready, stage=Stage.CREATING)]
