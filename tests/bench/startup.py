@@ -1,6 +1,7 @@
 """Time from ``pictl up`` to all healthy, and the memory it takes: ``python -m tests.bench.startup`` prints one JSON object.
 
-The limit measured in the same run is a Python process that imports what ``up`` imports and ends: nothing that does this work can start faster.
+The limit measured in the same run is a Python process that imports what ``up`` imports and ends: nothing that does this can start
+faster.
 """
 
 import json

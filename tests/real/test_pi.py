@@ -1,6 +1,6 @@
 """A Pi joins, and its lines really move: the agent's own wheel on an emulated Raspberry Pi 3 B, its control plane outside.
 
-What the agent says is never believed: the kernel's debugfs, read inside the guest by a program that is not the agent, tells where lines are.
+What the agent says is never believed: the kernel's debugfs, read inside the guest by what is not the agent, tells where lines are.
 """
 
 import json

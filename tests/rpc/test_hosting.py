@@ -1,6 +1,7 @@
 """Hosting: draining, permissions, limits, health, reflection and channelz."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,11 @@ async def test_drain_when_a_call_is_in_flight_lets_it_finish_and_refuses_new_one
         await fresh.close()
 
 
+async def exhausted(responses: AsyncIterator[Any]) -> None:
+    async for _ in responses:
+        pass
+
+
 async def test_drain_when_a_stream_is_open_ends_it_at_once_with_unavailable(tmp_path: Path) -> None:
     async with echo_service(tmp_path) as echo:
         mesh = echo.mesh("svc/gpio")
@@ -55,9 +61,7 @@ async def test_drain_when_a_stream_is_open_ends_it_at_once_with_unavailable(tmp_
         await anext(responses)
         draining = asyncio.create_task(echo.running.server.drain(30))
         with pytest.raises(errors.Unavailable) as caught:
-            async with asyncio.timeout(5):
-                async for _ in responses:
-                    pass
+            await asyncio.wait_for(exhausted(responses), 5)
         assert caught.value.reason == "DRAINING"
         await asyncio.wait_for(draining, 5)
         await mesh.close()

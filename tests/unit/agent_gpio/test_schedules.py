@@ -157,7 +157,7 @@ async def run_schedule(schedule: list[Batch | str]) -> None:
         driver, exact, model = reborn, True, {bcm: found_again(reborn, bcm, line.safe) for bcm, line in memory.current.outputs.items()}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(schedules)
 def test_schedule_when_random_keeps_batches_whole_and_outputs_known(schedule: list[Batch | str]) -> None:
     asyncio.run(run_schedule(schedule))
