@@ -30,7 +30,7 @@ from tests.chaos.watching import Watcher, whole_journal
 KILLS = int(os.environ.get("PICONTROLLER_CHAOS_KILLS", "5"))
 SEED = int(os.environ.get("PICONTROLLER_CHAOS_SEED", "1"))
 LEAST_PUBLISHES_A_SECOND = 50
-PACE_SECONDS = 0.01  # for each of two direct publishers, so that together they are well above it on a busy machine too
+PACE_SECONDS = 0.01  # for each of four direct publishers, so that together they are well above it on a busy machine too
 FILTERS = [["*"], ["*"], ["direct.*"], ["outbox.*"], ["*.n0", "*.n1"], ["never.*"]]
 
 
@@ -114,7 +114,7 @@ async def killing(bus: BusProcess) -> float:
 async def test_abuse_50_killed_bus_loses_nothing_acknowledged_and_keeps_its_promises(bus: BusProcess, tmp_path: Path) -> None:
     loop, sent = asyncio.get_running_loop(), []
     await bus.start()
-    direct = [Direct(name, bus, sent, SEED + index) for index, name in enumerate(("gpio", "discovery"))]
+    direct = [Direct(name, bus, sent, SEED + index) for index, name in enumerate(("gpio", "discovery", "identity", "backups"))]
     watchers = [
         Watcher(f"watcher {index} of {types}", bus.mesh(f"svc/w{index}"), types, _chooser(types)) for index, types in enumerate(FILTERS)
     ]

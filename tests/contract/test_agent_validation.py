@@ -13,8 +13,8 @@ from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from picontroller.agent.rules import UnknownRuleError
-from picontroller.agent.validation import AgentValidator
+from picontroller.agent.validation.rules import UnknownRuleError
+from picontroller.agent.validation.validator import AgentValidator
 from picontroller.core.rpc.validation import ProtovalidateValidator
 from picontroller.internal.buf.validate import validate_pb2
 from picontroller.v1 import agent_pb2

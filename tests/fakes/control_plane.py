@@ -1,4 +1,4 @@
-"""A control plane as an agent sees it: the root's file, join tokens, and the calls of a joined node, all at one address as with the real gateway.
+"""A control plane as an agent sees it: the root file, join tokens, and the calls of a joined node, all at one address as with the real one.
 
 It speaks real TLS and gRPC under a throw-away authority. Knobs say how it answers; lists say what it was asked.
 """

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 
 from picontroller.core.errors import Error, FailedPrecondition, InvalidArgument
-from picontroller.events.entries import Appended, Bounds, Entry, Loss, Record, Slice, Submission
+from picontroller.events.entries import OLDEST, Appended, Bounds, Entry, Loss, Record, Slice, Submission
 from picontroller.events.filters import Filter
 
 EPOCH = "6f2c1d1e-8a51-4a3b-9f63-0d6a3f7f2b11"
@@ -55,6 +55,8 @@ class FakeJournalStore:
         """Read everything that fits."""
         self.reads += 1
         bounds = await self.bounds()
+        if position == OLDEST:
+            position = bounds.compacted
         if position < bounds.compacted:
             return Slice((), position, bounds)
         found, total = [], 0

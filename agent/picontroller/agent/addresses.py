@@ -7,14 +7,17 @@ dead end.
 import asyncio
 import fcntl
 import ipaddress
+import logging
 import re
 import socket
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from picontroller.agent.roots import join_address, split_address
+from picontroller.agent.admission.roots import join_address, split_address
 from picontroller.core.errors import Unavailable
+
+log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 7450
 SIOCGIFADDR = 0x8915
@@ -46,11 +49,19 @@ async def reach(gateway: str, root: Path = Path("/")) -> Reach:
     return Reach(address, mac_address_of(address, root))
 
 
-def listen_address(wanted: str | None, ip_address: str) -> str:
-    """Return what to listen on: ``wanted``, else loopback for a gateway on this machine, else all addresses."""
+async def listen_address(wanted: str | None, gateway: str, root: Path = Path("/")) -> str:
+    """Return what to listen on: ``wanted``, else loopback for a gateway on this machine, else all addresses.
+
+    All addresses as well while there is no network yet, as at boot.
+    """
     if wanted:
         return wanted
-    return f"{LOOPBACK if ipaddress.ip_address(ip_address).is_loopback else '0.0.0.0'}:{DEFAULT_PORT}"
+    try:
+        local = ipaddress.ip_address((await reach(gateway, root)).ip_address).is_loopback
+    except Unavailable as error:
+        log.info("the network is not there yet", extra={"error": error.message})
+        local = False
+    return f"{LOOPBACK if local else '0.0.0.0'}:{DEFAULT_PORT}"
 
 
 def agent_address(advertise: str | None, bound: str, ip_address: str) -> str:

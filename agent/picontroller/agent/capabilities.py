@@ -6,9 +6,9 @@ Shapes follow ``picontroller.v1.Capabilities`` and ``RegisterNodeRequest``. Two 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from picontroller.agent.board.hardware import Board
 from picontroller.agent.gpio.drivers import Chip, PinDriver
 from picontroller.agent.gpio.pins import ResolvedPin
-from picontroller.agent.hardware import Board
 
 
 @dataclass(frozen=True, slots=True)

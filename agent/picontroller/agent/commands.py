@@ -13,9 +13,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
-from picontroller.agent import joining, membership, supervision, tokens
-from picontroller.agent.membership import Membership
-from picontroller.agent.roots import join_address, split_address
+from picontroller.agent import joining, supervision
+from picontroller.agent.admission import membership, tokens
+from picontroller.agent.admission.membership import Membership
+from picontroller.agent.admission.roots import join_address, split_address
 from picontroller.agent.settings import LogSettings, Settings
 from picontroller.core import config, errors, logs
 from picontroller.core.clock import SystemClock

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import grpc.aio
 
+from picontroller.agent.admission.enrolment import GATEWAY
 from picontroller.agent.capabilities import Presentation
-from picontroller.agent.enrolment import GATEWAY
 from picontroller.agent.messages import capabilities_to
 from picontroller.core.clock import Clock
 from picontroller.core.rpc import mesh as rpc

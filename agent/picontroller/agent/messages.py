@@ -5,11 +5,11 @@ from datetime import datetime
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
+from picontroller.agent.board.metrics import Sample
 from picontroller.agent.capabilities import Capabilities
 from picontroller.agent.gpio.events import Batch, PinEvent
 from picontroller.agent.gpio.operations import Action, Configure, Epoch, Operation, Read, Release, Result, Write
 from picontroller.agent.gpio.pins import Bias, Drive, Edge, Level, Mode, PinRef, ResolvedPin, SafeState
-from picontroller.agent.metrics import Sample
 from picontroller.core.errors import InvalidArgument
 from picontroller.v1 import agent_pb2, types_pb2
 

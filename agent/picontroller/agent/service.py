@@ -6,9 +6,9 @@ from contextlib import aclosing
 from typing import Any, Protocol
 
 from picontroller.agent import messages
+from picontroller.agent.board.metrics import Sample
 from picontroller.agent.capabilities import Capabilities
 from picontroller.agent.gpio.panel import Panel
-from picontroller.agent.metrics import Sample
 from picontroller.core import callers
 from picontroller.core.clock import Clock
 from picontroller.core.version import version

@@ -15,12 +15,12 @@ log = logging.getLogger(__name__)
 
 
 def notify(state: str) -> None:
-    """Send ``READY=1``, ``STOPPING=1`` or ``WATCHDOG=1``. Never fails: a supervisor that can't be told is no reason to stop."""
+    """Send ``READY=1``, ``STOPPING=1`` or ``WATCHDOG=1``. Never fails, never waits: a deaf supervisor is no reason to stop."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as telling:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as telling:
             telling.connect(f"\0{address[1:]}" if address.startswith("@") else address)
             telling.sendall(state.encode())
     except OSError as error:

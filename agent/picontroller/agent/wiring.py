@@ -12,25 +12,23 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from picontroller.agent import addresses, membership
+from picontroller.agent import addresses
+from picontroller.agent.admission import membership
+from picontroller.agent.board import backends
 from picontroller.agent.gateway import Gateway
 from picontroller.agent.gpio import panel as gpio
 from picontroller.agent.gpio.drivers import PinDriver
 from picontroller.agent.gpio.panel import Panel
-from picontroller.agent.health import Health
-from picontroller.agent.metrics import SystemMetrics
+from picontroller.agent.health import Health, certificate_problems
+from picontroller.agent.presenting import Presenter, Surveyor
 from picontroller.agent.reporting import Reporting
-from picontroller.agent.service import Metrics, NodeAgentServicer
+from picontroller.agent.service import NodeAgentServicer
 from picontroller.agent.settings import Settings
-from picontroller.agent.simulated import SimulatedMetrics
-from picontroller.agent.surveying import Machine, Presenter, Surveyor, machine_of
 from picontroller.agent.timekeeping import Timekeeper
-from picontroller.agent.validation import AgentValidator
+from picontroller.agent.validation.validator import AgentValidator
 from picontroller.core.clock import Clock
-from picontroller.core.errors import Unavailable
 from picontroller.core.rpc.hosting import Manners, serving
 from picontroller.core.rpc.wiring import Service
-from picontroller.core.tls.identity import IdentityFolder
 from picontroller.v1 import agent_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -60,18 +58,18 @@ async def running_agent(settings: Settings, data_dir: Path, clock: Clock) -> Asy
         member = membership.load(data_dir)
         identity = membership.identity_of(data_dir)
         identity.load()
-        machine = machine_of(settings)
-        driver, life = await _driver(settings, clock)
+        machine = backends.machine_of(settings)
+        driver, life = await backends.open_driver(settings, clock)
         panel = await stack.enter_async_context(gpio.opened(driver, data_dir, clock, machine.reserved))
         timekeeper = Timekeeper(clock, data_dir, lambda: identity.credentials.not_before, settings.root)
-        health = Health([timekeeper.problems, _expiry(identity, clock), machine.problems])
+        health = Health([timekeeper.problems, lambda: certificate_problems(identity.credentials, clock.now()), machine.problems])
         everything = Health([health.problems, panel.problems])
         surveyor = Surveyor(machine, driver, panel)
         gateway = Gateway(identity, member.gateway, member.node_id)
         stack.push_async_callback(gateway.close)
         presenter = Presenter(settings, member.gateway, member.node_id, surveyor, os.uname().machine)
         reporting = Reporting(gateway, presenter.presentation, everything.problems, timekeeper.until_right, clock, settings.report_seconds)
-        servicer = NodeAgentServicer(panel, _metrics(machine, settings, clock, member.node_id), surveyor, health, clock)
+        servicer = NodeAgentServicer(panel, backends.metrics_of(machine, settings, clock, member.node_id), surveyor, health, clock)
         background: dict[str, Callable[[], Awaitable[None]]] = {
             "silence of the GPIO manager": panel.run,
             "reporting": reporting.run,
@@ -81,25 +79,12 @@ async def running_agent(settings: Settings, data_dir: Path, clock: Clock) -> Asy
         }
         service = Service("agent", (lambda server: agent_pb2_grpc.add_NodeAgentServiceServicer_to_server(servicer, server),), background)
         manners = Manners(AgentValidator(), clock, None, settings.grace_seconds)
-        listen = addresses.listen_address(settings.listen, await _local_address(member.gateway, settings))
+        listen = await addresses.listen_address(settings.listen, member.gateway, settings.root)
         running = await stack.enter_async_context(serving(service, identity, [listen], manners))
         stack.push_async_callback(_stop, panel)  # before the server drains
         presenter.bound = running.addresses[0]
         log.info("agent is up", extra={"node_id": member.node_id, "address": presenter.bound, "board": machine.board.model})
         yield Agent(member.node_id, presenter.bound, panel, driver)
-
-
-async def _driver(settings: Settings, clock: Clock) -> tuple[PinDriver, Callable[[], Awaitable[None]]]:
-    """Return the driver that ``settings`` name, open, and what brings a simulated board to life."""
-    if settings.backend == "sim":
-        from picontroller.agent.gpio.drivers.sim import SimDriver  # here and below, because an agent needs one of them
-        from picontroller.agent.gpio.drivers.simulation import Simulation
-
-        simulated = SimDriver(Simulation(model=settings.simulated_model, life_seconds=settings.simulated_life_seconds), clock)
-        return simulated, simulated.live
-    from picontroller.agent.gpio.drivers.gpiod import open_driver
-
-    return await open_driver(settings.root, settings.chip), _nothing
 
 
 async def _stop(panel: Panel) -> None:
@@ -109,42 +94,9 @@ async def _stop(panel: Panel) -> None:
         await asyncio.sleep(0)
 
 
-async def _nothing() -> None:
-    """Do nothing: real boards live by themselves."""
-
-
-def _metrics(machine: Machine, settings: Settings, clock: Clock, node_id: str) -> Metrics:
-    if machine.board.simulated:
-        return SimulatedMetrics(clock, machine.board, node_id)
-    return SystemMetrics(clock, settings.root)
-
-
-def _expiry(identity: IdentityFolder, clock: Clock) -> Callable[[], tuple[str, ...]]:
-    """Return what says that our certificate has come to its end, or is near it: it should have been renewed long before."""
-
-    def problems() -> tuple[str, ...]:
-        credentials, now = identity.credentials, clock.now()
-        if now >= credentials.not_after:
-            return (f"CERTIFICATE_EXPIRED: it ended {credentials.not_after:%Y-%m-%d %H:%M} UTC; join again with a fresh token",)
-        if now >= credentials.renewal_time() + (credentials.not_after - credentials.renewal_time()) / 2:
-            return (f"CERTIFICATE_EXPIRES: it ends {credentials.not_after:%Y-%m-%d %H:%M} UTC and could not be renewed yet",)
-        return ()
-
-    return problems
-
-
 def _after(ready: Callable[[], Awaitable[None]], work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
     async def run() -> None:
         await ready()
         await work()
 
     return run
-
-
-async def _local_address(gateway: str, settings: Settings) -> str:
-    """Return our address as the gateway sees it; any that is not loopback while there is no network yet, as at boot."""
-    try:
-        return (await addresses.reach(gateway, settings.root)).ip_address
-    except Unavailable as error:
-        log.info("the network is not there yet", extra={"error": error.message})
-        return "0.0.0.0"

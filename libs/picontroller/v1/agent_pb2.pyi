@@ -434,7 +434,9 @@ class WatchEdgesRequest(_message.Message):
     AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     after_sequence: _builtins.int
-    """Begin after this sequence of this agent run (`run_id`); what is no longer kept is counted in `lost`. 0: begin with what comes next."""
+    """Begin after this sequence of this agent run (`run_id`); what is no longer kept is counted in `lost`. 0 without a run: begin with what
+    comes next.
+    """
     run_id: _builtins.str
     """The run that `after_sequence` belongs to. Another run's events begin at its oldest."""
     @_builtins.property

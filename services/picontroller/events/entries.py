@@ -10,6 +10,8 @@ from dataclasses import dataclass
 # Counted on top of a body when memory is bounded: measured cost of the objects around it.
 OVERHEAD_BYTES = 600
 LARGEST_SEQUENCE = 2**63 - 1
+# The position before the oldest entry that is kept at the moment of reading: it can't be overtaken by compaction, as a number could.
+OLDEST = -1
 
 
 @dataclass(frozen=True, slots=True)

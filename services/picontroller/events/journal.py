@@ -13,7 +13,7 @@ from typing import Protocol
 from picontroller.core.clock import Clock
 from picontroller.core.errors import OutOfRange, Unavailable
 from picontroller.events.cursors import START, Cursors
-from picontroller.events.entries import Appended, Batch, Bounds, Loss, Record, Slice, Submission
+from picontroller.events.entries import OLDEST, Appended, Batch, Bounds, Loss, Record, Slice, Submission
 from picontroller.events.filters import Filter
 from picontroller.events.tail import Tail
 
@@ -39,7 +39,7 @@ class Store(Protocol):
         ...
 
     async def after(self, position: int, chosen: Filter, limit: int, largest_bytes: int) -> Slice:
-        """Return entries above ``position``: at most ``limit``, about ``largest_bytes``, from one consistent view."""
+        """Return entries above ``position`` (or ``OLDEST``): at most ``limit``, about ``largest_bytes``, from one consistent view."""
         ...
 
     async def bounds(self) -> Bounds:
@@ -114,7 +114,7 @@ class Journal:
         if remembered is not None:
             return [Batch(chosen.choose(remembered), remembered[-1].sequence)] if remembered else []
         found = await self._store.after(position, chosen, READ_EVENTS, READ_BYTES)
-        if position < found.bounds.compacted:
+        if OLDEST < position < found.bounds.compacted:
             raise self._out_of_range("what comes after the cursor is no longer kept", "CURSOR_COMPACTED", found.bounds)
         if found.position == position:
             return []
@@ -122,17 +122,17 @@ class Journal:
         return [*(Batch(run, run[-1].sequence) for run in runs[:-1]), Batch(runs[-1], found.position)]
 
     async def locate(self, after: str, *, absent: str = "") -> int:
-        """Return the position of a cursor: the newest for an empty one, the one before the oldest kept for ``start``.
+        """Return the position of a cursor: the newest for an empty one, ``OLDEST`` for ``start``.
 
         ``absent`` says what an empty one means instead. Raises InvalidArgument for what is no cursor and OutOfRange for one that points
         outside what is kept, with ``oldest`` in its metadata: the cursor to go on with by those who can bear the loss.
         """
-        bounds = await self._store.bounds()
         after = after or absent
+        if after == START:
+            return OLDEST
+        bounds = await self._store.bounds()
         if not after:
             return bounds.last
-        if after == START:
-            return bounds.compacted
         position = self.cursors.open(after)
         if position is None:
             raise self._out_of_range("the cursor belongs to another journal: this one was made anew", "CURSOR_EPOCH", bounds)

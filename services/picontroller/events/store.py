@@ -16,7 +16,7 @@ from picontroller.core import ids
 from picontroller.core.errors import FailedPrecondition
 from picontroller.core.store import pages
 from picontroller.core.store.sqlite import Database
-from picontroller.events.entries import Appended, Bounds, Entry, Loss, Record, Slice, Submission
+from picontroller.events.entries import OLDEST, Appended, Bounds, Entry, Loss, Record, Slice, Submission
 from picontroller.events.filters import Filter
 
 log = logging.getLogger(__name__)
@@ -139,6 +139,8 @@ def _append(
 
 def _after(connection: apsw.Connection, position: int, chosen: Filter, limit: int, largest_bytes: int) -> Slice:
     bounds = _bounds(connection)
+    if position == OLDEST:
+        position = bounds.compacted
     end = min(bounds.last, position + WINDOW)
     if position < bounds.compacted or position >= end:
         return Slice((), position, bounds)

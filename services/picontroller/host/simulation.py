@@ -11,7 +11,8 @@ from pathlib import Path
 
 import grpc
 
-from picontroller.agent import joining, simulated
+from picontroller.agent import joining
+from picontroller.agent.board import simulated
 from picontroller.agent.settings import Settings
 from picontroller.agent.wiring import running_agent
 from picontroller.core.clock import Clock

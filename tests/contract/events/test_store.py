@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from picontroller.core.errors import FailedPrecondition, InvalidArgument
 from picontroller.core.store.sqlite import Database
-from picontroller.events.entries import Appended, Bounds, Loss, Record, Submission
+from picontroller.events.entries import OLDEST, Appended, Bounds, Loss, Record, Submission
 from picontroller.events.filters import EVERYTHING, Filter
 from picontroller.events.store import EPOCHS, SCHEMA, SqliteStore
 from tests.fakes.journal_store import FakeJournalStore
@@ -145,6 +145,8 @@ async def test_after_when_compacted_says_from_where(store: AnyStore) -> None:
     await store.compact(older_than=0, rows=4, megabytes=100, limit=100)
     found = await store.after(3, EVERYTHING, 10, MEGABYTE)
     assert (list(found.entries), found.bounds) == ([], Bounds(6, 10))
+    oldest = await store.after(OLDEST, EVERYTHING, 10, MEGABYTE)
+    assert ([entry.sequence for entry in oldest.entries], oldest.position) == ([7, 8, 9, 10], 10)
 
 
 async def test_page_token_when_opened_is_its_key_and_for_its_listing_only(store: AnyStore) -> None:
@@ -177,6 +179,11 @@ async def test_filter_when_asked_of_the_store_chooses_what_it_matches(
         found = await store.after(position, chosen, 1000, MEGABYTE)
         assert list(found.entries) == [entry for entry in entries if chosen.matches(entry.record)]
         assert found.position == position + len(records)
+
+
+async def test_filter_when_made_to_blow_up_is_answered(store: AnyStore) -> None:
+    await append(store, *[record("a" * 96)] * 100)
+    assert await types(store, 0, Filter(types=("*a" * 47 + "*b",) * 32)) == []
 
 
 async def test_sqlite_when_a_source_has_many_epochs_forgets_the_oldest(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import traceback
 from dataclasses import dataclass, field
 
-from tests.contract.pin_driver import board, lines, outside  # noqa: F401 - they register their cases
+from tests.contract.pin_driver import board, holding, lines, outside  # noqa: F401 - they register their cases
 from tests.contract.pin_driver.suite import CASES, Registered, Rig
 
 

@@ -8,15 +8,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from picontroller.agent.board.hardware import Board
+from picontroller.agent.board.metrics import Interface, Sample
 from picontroller.agent.capabilities import Capabilities, capabilities
 from picontroller.agent.gpio import panel as gpio
 from picontroller.agent.gpio.drivers.sim import SimDriver
 from picontroller.agent.gpio.drivers.simulation import Simulation
 from picontroller.agent.gpio.panel import Panel
-from picontroller.agent.hardware import Board
-from picontroller.agent.metrics import Interface, Sample
 from picontroller.agent.service import NodeAgentServicer
-from picontroller.agent.validation import AgentValidator
+from picontroller.agent.validation.validator import AgentValidator
 from picontroller.core.clock import Clock, SystemClock
 from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc.hosting import Manners, serving

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from picontroller.agent import commands, joining, membership, roots
-from picontroller.agent.addresses import mac_address_of, reach
+from picontroller.agent import commands, joining
+from picontroller.agent.addresses import listen_address, mac_address_of, reach
+from picontroller.agent.admission import membership, roots
 from picontroller.core.clock import SystemClock
 from picontroller.core.errors import FailedPrecondition, InvalidArgument, Unauthenticated, Unavailable
 from picontroller.core.tls.joining import JoinTokenParts, new_secret, parse_token
@@ -136,6 +137,13 @@ async def test_reach_when_the_gateway_is_here_is_loopback(plane: FakeControlPlan
     assert (found.ip_address, found.mac_address) == ("127.0.0.1", "")
     with pytest.raises(Unavailable, match="no way to"):
         await reach("nobody.invalid:1")
+
+
+async def test_listen_address_when_not_said_follows_the_gateway() -> None:
+    assert await listen_address("10.0.0.2:1", "127.0.0.1:8443") == "10.0.0.2:1"
+    assert await listen_address(None, "127.0.0.1:8443") == "127.0.0.1:7450"
+    assert await listen_address(None, "unix:/run/gateway.sock") == "127.0.0.1:7450"
+    assert await listen_address(None, "nobody.invalid:8443") == "0.0.0.0:7450"
 
 
 def test_mac_address_when_nobody_has_the_address_is_empty() -> None:

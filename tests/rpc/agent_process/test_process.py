@@ -7,11 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from picontroller.agent import membership
+import pytest
+
+from picontroller.agent import supervision
+from picontroller.agent.admission import membership
 from tests.fakes.control_plane import NODE_ID, FakeControlPlane
 
 AGENT = (sys.executable, "-m", "picontroller.agent")
@@ -48,6 +52,34 @@ async def started(home: Path, *words: str, **more: str) -> AsyncIterator[asyncio
             sys.stderr.write(err.decode())
 
 
+class Notified(asyncio.DatagramProtocol):
+    """What systemd would have been told."""
+
+    def __init__(self) -> None:
+        self.said: Counter[str] = Counter()
+        self._news = asyncio.Event()
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        self.said[data.decode()] += 1
+        self._news.set()
+
+    async def until(self, state: str, times: int) -> None:
+        async with asyncio.timeout(20):
+            while self.said[state] < times:
+                self._news.clear()
+                await self._news.wait()
+
+
+@asynccontextmanager
+async def systemd(path: Path) -> AsyncIterator[Notified]:
+    """Listen where systemd would."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listening.bind(str(path))
+    transport, notified = await asyncio.get_running_loop().create_datagram_endpoint(Notified, sock=listening)
+    yield notified
+    transport.close()
+
+
 async def run(home: Path, *words: str, stdin: bytes = b"", **more: str) -> tuple[int, str, str]:
     """Run an agent's verb to its end and return status, output and errors."""
     pipe = asyncio.subprocess.PIPE
@@ -62,18 +94,15 @@ async def test_process_from_join_to_leave(plane: FakeControlPlane, tmp_path: Pat
     status, out, _ = await run(tmp_path, "join", plane.address, "--token-file", "-", *data, stdin=plane.token.encode() + b"\n")
     assert (status, out) == (0, f"joined {plane.address} as node {NODE_ID}\n")
 
-    notified = tmp_path / "notify.sock"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind(str(notified))
-        systemd.settimeout(20)
-        supervised = {"NOTIFY_SOCKET": str(notified), "WATCHDOG_USEC": "300000"}
+    async with systemd(tmp_path / "notify.sock") as notified:
+        supervised = {"NOTIFY_SOCKET": str(tmp_path / "notify.sock"), "WATCHDOG_USEC": "300000"}
         async with started(tmp_path, "run", "--listen", "127.0.0.1:0", *data, **supervised) as agent:
             assert agent.stdout is not None
             line = (await asyncio.wait_for(agent.stdout.readline(), 30)).decode()
             assert line.startswith(f"agent of node {NODE_ID} serves on 127.0.0.1:")
-            said = {await asyncio.to_thread(systemd.recv, 100) for _ in range(3)}
-            assert said == {b"READY=1", b"WATCHDOG=1"}
             await plane.until(lambda: len(plane.reports) >= 1, 30)
+            await notified.until("READY=1", 1)
+            await notified.until("WATCHDOG=1", 3)
 
             status, _, err = await run(tmp_path, "leave", *data)
             assert status == 5
@@ -85,11 +114,22 @@ async def test_process_from_join_to_leave(plane: FakeControlPlane, tmp_path: Pat
             assert agent.returncode == 0
         events = [json.loads(text)["event"] for text in err_bytes.decode().splitlines()]
         assert events[-1] == "service has stopped"
-        assert b"STOPPING=1" in _received(systemd)
+        await notified.until("STOPPING=1", 1)
 
     status, out, _ = await run(tmp_path, "leave", *data)
     assert (status, out) == (0, f"left {plane.address}; node {NODE_ID} is no more\n")
     assert plane.unregistered == [NODE_ID]
+
+
+def test_supervisor_when_it_does_not_listen_never_stops_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    supervision.notify("READY=1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(str(tmp_path / "deaf"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "deaf"))
+        for _ in range(2000):  # far more than any queue takes
+            supervision.notify("WATCHDOG=1")
+        assert deaf.recv(100) == b"WATCHDOG=1"
 
 
 async def test_abuse_61_token_on_the_command_line_leaves_the_process_list_and_is_never_logged(
@@ -192,7 +232,7 @@ def test_imports_when_an_agent_runs_are_few() -> None:
     code = (
         "import sys, picontroller.agent.commands, picontroller.agent.wiring, picontroller.agent.gateway, picontroller.core.rpc.hosting;"
         "import picontroller.agent.gpio.drivers.sim, picontroller.agent.gpio.drivers.gpiod;"
-        "from picontroller.agent.validation import AgentValidator; AgentValidator();"
+        "from picontroller.agent.validation.validator import AgentValidator; AgentValidator();"
         "print('\\n'.join(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
@@ -212,14 +252,3 @@ def test_imports_when_somebody_joins_leave_out_the_server() -> None:
 
 def _data(words: tuple[str, ...], folder: Path) -> tuple[str, ...]:
     return ("--data-dir", str(folder / "agent")) if words and words[0] in ("run", "join") else ()
-
-
-def _received(systemd: socket.socket) -> list[bytes]:
-    """Return what was sent and not received yet."""
-    systemd.setblocking(False)
-    found: list[bytes] = []
-    while True:
-        try:
-            found.append(systemd.recv(100))
-        except BlockingIOError:
-            return found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from picontroller.agent import membership
+from picontroller.agent.admission import membership
 from picontroller.agent.settings import Settings
 from picontroller.agent.wiring import Agent, running_agent
 from picontroller.core.clock import SystemClock

@@ -25,7 +25,7 @@ from tests.fakes.authority import FakeAuthority
 from tests.fakes.clock import FakeClock
 from tests.fakes.nodes import FakeNodes
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
 PI = "11111111-1111-4111-8111-111111111111"
 OTHER_PI = "22222222-2222-4222-8222-222222222222"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from picontroller.agent import buses, hardware, permissions
-from picontroller.agent.devicetree import DeviceTree
+from picontroller.agent.board import buses, hardware, permissions
+from picontroller.agent.board.devicetree import DeviceTree
 from tests.unit.agent.trees import LAPTOP, PI_3B_QEMU, PI_3B_RASPBIAN, PI_4B, PI_5, PI_5_NO_ZERO, ZERO_2_W, Tree, write
 
 

@@ -9,8 +9,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from picontroller.agent import joining, membership
-from picontroller.agent.membership import Membership
+from picontroller.agent import joining
+from picontroller.agent.admission import membership
+from picontroller.agent.admission.membership import Membership
 from picontroller.core.callers import SpiffeId
 from picontroller.core.clock import SystemClock
 from picontroller.core.errors import Error, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unauthenticated, Unavailable

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from picontroller.agent.metrics import Interface, SystemMetrics
+from picontroller.agent.board.metrics import Interface, SystemMetrics
 from tests.fakes.clock import FakeClock
 from tests.unit.agent.trees import write
 

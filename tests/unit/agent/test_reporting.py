@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from picontroller.agent import simulated
+from picontroller.agent.board import simulated
 from picontroller.agent.capabilities import Capabilities, Presentation
 from picontroller.agent.health import LONGEST, MOST, Health
 from picontroller.agent.reporting import Reporting

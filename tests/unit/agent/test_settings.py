@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from picontroller.agent import addresses, simulated, supervision, tokens
+from picontroller.agent import addresses, supervision
+from picontroller.agent.admission import tokens
+from picontroller.agent.admission.roots import join_address, split_address
+from picontroller.agent.board import simulated
+from picontroller.agent.board.simulated import SimulatedMetrics
 from picontroller.agent.gpio.drivers.simulation import Simulation
-from picontroller.agent.roots import join_address, split_address
 from picontroller.agent.settings import LogSettings, Settings
-from picontroller.agent.simulated import SimulatedMetrics
 from picontroller.core import config
 from picontroller.core.config import ConfigurationError
 from picontroller.core.errors import FailedPrecondition, InvalidArgument
@@ -74,14 +76,6 @@ def test_address_when_right_is_split(text: str, host: str, port: int) -> None:
 def test_address_when_wrong_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument, match="HOST:PORT"):
         split_address(text)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "ours", "listen"),
-    [(None, "127.0.0.1", "127.0.0.1:7450"), (None, "10.0.0.2", "0.0.0.0:7450"), ("10.0.0.2:1", "127.0.0.1", "10.0.0.2:1")],
-)
-def test_listen_address_when_not_said_follows_the_gateway(wanted: str | None, ours: str, listen: str) -> None:
-    assert addresses.listen_address(wanted, ours) == listen
 
 
 @pytest.mark.parametrize(

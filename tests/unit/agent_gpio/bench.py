@@ -1,14 +1,14 @@
 """A simulated board on the bench: driver, lines and events, put together without disk."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from picontroller.agent.gpio.drivers import Direction
 from picontroller.agent.gpio.drivers.board import SimBoard
 from picontroller.agent.gpio.drivers.sim import SimDriver
 from picontroller.agent.gpio.drivers.simulation import Simulation
-from picontroller.agent.gpio.events import Batch, Events, Happening
+from picontroller.agent.gpio.events import Events, Happening
 from picontroller.agent.gpio.header import Header
 from picontroller.agent.gpio.lines import Lines
 from picontroller.agent.gpio.operations import Action, Configure, Epoch, Operation, Read, Release, Write
@@ -45,14 +45,12 @@ class Bench:
 
     async def happened(self) -> list[Happening]:
         """Return all that happened since the start."""
-        stream = self.events.subscribe(run_id=self.events.run_id)
         found: list[Happening] = []
-        try:
-            while len(found) + (lost := 0) < self.events.newest - lost:
-                batch: Batch = await anext(stream)
+        async with aclosing(self.events.subscribe(run_id=self.events.run_id)) as stream:
+            async for batch in stream:
                 found.extend(event.happening for event in batch.events)
-        finally:
-            await stream.aclose()
+                if batch.sequence == self.events.newest:
+                    break
         return found
 
 

@@ -49,9 +49,9 @@ def test_filter_when_a_value_is_empty_matches_events_without_one() -> None:
 
 def test_glob_when_made_to_blow_up_is_quick() -> None:
     chosen = Filter(types=("*a" * 47 + "*b",) * 32)
-    started = time.perf_counter()
+    started = time.thread_time()
     assert not chosen.matches(record("a" * 96))
-    assert time.perf_counter() - started < 0.1
+    assert time.thread_time() - started < 1  # of this thread's own time; tried at every place, it would take years
 
 
 def test_listing_when_filters_are_equal_is_equal_and_else_differs() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from picontroller.core.errors import InvalidArgument, OutOfRange, QuotaExceeded, Unavailable
 from picontroller.events.cursors import Cursors
-from picontroller.events.entries import Batch
+from picontroller.events.entries import OLDEST, Batch
 from picontroller.events.filters import EVERYTHING, Filter
 from picontroller.events.journal import MESSAGE_EVENTS, PENDING_BYTES, READ_EVENTS
 from tests.fakes.clock import settle
@@ -106,8 +106,8 @@ async def test_locate_when_inside_what_is_kept_is_the_position(world: World) -> 
     await world.store.compact(older_than=0, rows=6, megabytes=1, limit=1000)
     locate, seal = world.journal.locate, world.cursors.seal
     assert await locate("") == 10
-    assert await locate("", absent="start") == 4
-    assert await locate("start") == 4
+    assert await locate("", absent="start") == await locate("start") == OLDEST
+    assert [entry.sequence for batch in await read_all(world, OLDEST) for entry in batch.entries] == [5, 6, 7, 8, 9, 10]
     assert [await locate(seal(position)) for position in (4, 7, 10)] == [4, 7, 10]
 
 

@@ -49,6 +49,15 @@ async def test_subscriber_when_it_resumes_gets_each_later_event_once(world: Worl
     assert found == list(range(21, 132))
 
 
+async def test_subscriber_when_it_begins_at_the_start_is_not_overtaken_by_compaction(world: World) -> None:
+    await world.publish(*["a.b"] * 100)
+    world.tail._clear()
+    following = world.subscriptions.follow("start", EVERYTHING)
+    reading = asyncio.create_task(anext(following))
+    await world.store.compact(older_than=0, rows=30, megabytes=1, limit=1000)
+    assert [entry.sequence for entry in (await reading).entries] == list(range(71, 101))
+
+
 async def test_subscriber_when_slow_gets_several_events_at_once(world: World) -> None:
     following = world.subscriptions.follow("", EVERYTHING)
     await soon(following)

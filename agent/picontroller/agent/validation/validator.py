@@ -10,7 +10,7 @@ from typing import Any, cast
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-from picontroller.agent.rules import Check, UnknownRuleError, kind_of, list_checks, refuse_unknown, value_checks
+from picontroller.agent.validation.rules import Check, UnknownRuleError, kind_of, list_checks, refuse_unknown, value_checks
 from picontroller.core.errors import Violation
 from picontroller.internal.buf.validate import validate_pb2
 from picontroller.v1 import agent_pb2

@@ -6,7 +6,7 @@ A line in use by a bus can still be requested on BCM283x, and the bus then fails
 import re
 from pathlib import Path
 
-from picontroller.agent.devicetree import DeviceTree
+from picontroller.agent.board.devicetree import DeviceTree
 
 LINES_OF_BUS = {"i2c1": ("I2C1 in use", (2, 3)), "spi0": ("SPI0 in use", (7, 8, 9, 10, 11)), "spi1": ("SPI1 in use", (18, 19, 20, 21))}
 """By alias in the device tree: why the lines are reserved, and which they are (BCM). I2C0 is the ID EEPROM's, reserved whatever it does."""

@@ -1,44 +1,15 @@
 """What this node is right now: the board is looked at anew each time, because devices come and go and permissions get mended."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from picontroller.agent import addresses, hardware, simulated
+from picontroller.agent import addresses
+from picontroller.agent.board import simulated
+from picontroller.agent.board.backends import Machine
 from picontroller.agent.capabilities import Capabilities, Presentation, capabilities
 from picontroller.agent.gpio.drivers import PinDriver
 from picontroller.agent.gpio.panel import Panel
-from picontroller.agent.hardware import Board
 from picontroller.agent.settings import Settings
 from picontroller.core.version import version
-
-
-class Machine:
-    """The board under this agent, real or simulated. ``board`` is as it was when last looked at."""
-
-    def __init__(self, look: Callable[[], Board]) -> None:
-        self._look = look
-        self.board = look()
-
-    def look(self) -> Board:
-        """Look again and return what is there."""
-        self.board = self._look()
-        return self.board
-
-    def reserved(self) -> Mapping[int, str]:
-        """Return why lines can't be used, by BCM number."""
-        return self.board.reserved
-
-    def problems(self) -> tuple[str, ...]:
-        """Return what the agent may not open."""
-        return self.board.permission_problems
-
-
-def machine_of(settings: Settings) -> Machine:
-    """Return the machine that ``settings`` speak of. Raises ValueError for a model that can't be simulated."""
-    if settings.backend == "sim":
-        board = simulated.board_like(settings.simulated_model)
-        return Machine(lambda: board)
-    return Machine(lambda: hardware.detect(settings.root))
 
 
 class Surveyor:

@@ -7,8 +7,8 @@ import hashlib
 import math
 from datetime import timedelta
 
-from picontroller.agent.hardware import Board
-from picontroller.agent.metrics import Interface, Sample
+from picontroller.agent.board.hardware import Board
+from picontroller.agent.board.metrics import Interface, Sample
 from picontroller.core.clock import Clock
 
 GIB = 1024**3

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from picontroller.agent import buses, permissions
-from picontroller.agent.devicetree import DeviceTree
-from picontroller.agent.permissions import Allowed
+from picontroller.agent.board import buses, permissions
+from picontroller.agent.board.devicetree import DeviceTree
+from picontroller.agent.board.permissions import Allowed
 
 _OLD_PREFIXES = {"bcm2708": "bcm2835", "bcm2709": "bcm2836", "bcm2710": "bcm2837"}
 """Names of processor families that Raspberry Pi's own kernels used, by the chip that is meant."""

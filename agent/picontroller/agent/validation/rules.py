@@ -35,7 +35,7 @@ def refuse_unknown(rules: Message, known: Iterable[str], place: str) -> None:
     """Raise UnknownRuleError when ``rules`` hold anything but ``known``."""
     unknown = {field.name for field, _ in rules.ListFields()} - set(known)
     if unknown:
-        raise UnknownRuleError(f"{place} has a rule that the agent can't check: {', '.join(sorted(unknown))}; teach agent/rules.py")
+        raise UnknownRuleError(f"{place} has a rule that the agent can't check yet: {', '.join(sorted(unknown))}")
 
 
 def value_checks(rules: validate_pb2.FieldRules, field: FieldDescriptor, place: str) -> list[Check]:
@@ -52,7 +52,7 @@ def value_checks(rules: validate_pb2.FieldRules, field: FieldDescriptor, place: 
         return _duration(found, place)
     if kind in INTEGERS:
         return _integer(found, place)
-    raise UnknownRuleError(f"{place} has rules for {kind}, which the agent can't check; teach agent/rules.py")
+    raise UnknownRuleError(f"{place} has rules for {kind}, which the agent can't check; teach agent/validation/rules.py")
 
 
 def _string(rules: validate_pb2.StringRules, place: str) -> list[Check]:

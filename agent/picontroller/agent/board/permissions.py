@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from picontroller.agent import buses
+from picontroller.agent.board import buses
 
 RULES = "60-pi-controller-gpio.rules"
 

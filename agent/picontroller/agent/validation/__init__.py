@@ -1,0 +1,1 @@
+"""The rules of the protos, checked without the library of their makers."""
