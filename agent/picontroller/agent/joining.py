@@ -65,7 +65,7 @@ async def join(
         _refuse_second(folder)
         deadline = clock.monotonic() + patience_seconds
         root_pem = await _patiently(lambda: asyncio.to_thread(fetch, address), clock, deadline)
-        if False:
+        if not matches(root_pem, parts.root_hash):
             raise _mismatch(address)
         await Timekeeper(clock, folder, lambda: _begin_of(root_pem)).until_right()
         key = _pending_key(folder)

@@ -23,6 +23,7 @@ from picontroller.core.rpc import metrics
 from picontroller.core.rpc.authentication import Authenticator
 from picontroller.core.rpc.permissions import Permission
 from picontroller.core.rpc.validation import Validator
+from picontroller.core.tls.channels import LARGEST_METADATA_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -198,18 +199,27 @@ class Authorisation:
 
 
 class Limits:
-    """Caps how many streams one caller holds open on this server."""
+    """Caps how many streams one caller holds open on this server, and how much metadata a call brings.
+
+    gRPC has a limit of its own for metadata, which now and then lets through what Envoy sends in several frames.
+    """
 
     def __init__(self, streams: int = STREAMS_PER_CALLER) -> None:
         self._allowed = streams
         self._open: Counter[str] = Counter()
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:
-        """Return ``proceed`` behind the cap; unary calls pass freely."""
+        """Return ``proceed`` behind the caps."""
         if not (method.response_streaming or method.request_streaming):
-            return proceed
+
+            async def handle_unary(call: Call, request: Any) -> Any:
+                _check_metadata(call)
+                return await proceed(call, request)
+
+            return handle_unary
 
         async def handle(call: Call, request: Any) -> Any:
+            _check_metadata(call)
             principal = call.caller.principal
             if self._open[principal] >= self._allowed:
                 raise QuotaExceeded(f"{principal} has {self._allowed} streams open already", reason="TOO_MANY_STREAMS", retry_after=1.0)
@@ -222,6 +232,12 @@ class Limits:
                     del self._open[principal]
 
         return handle
+
+
+def _check_metadata(call: Call) -> None:
+    size = sum(len(key) + len(value) for key, value in call.context.invocation_metadata() or ())
+    if size > LARGEST_METADATA_BYTES:
+        raise QuotaExceeded(f"the metadata has {size} bytes, {LARGEST_METADATA_BYTES} are allowed", reason="METADATA_TOO_LARGE")
 
 
 class Deadlines:
