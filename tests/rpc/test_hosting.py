@@ -152,4 +152,3 @@ async def test_health_reflection_and_channelz_when_asked_by_a_member_answer(tmp_
             names = {service.name for response in [await stream.read()] for service in response.list_services_response.service}
             assert "picontroller.v1.DiscoveryService" in names
         await mesh.close()
-

@@ -1,7 +1,7 @@
 """The agent's verbs: run, join, leave. ``pictl`` uses them, and so does ``python -m picontroller.agent`` where no ``pictl`` is installed.
 
-argparse, because an agent runs for months and should not keep a command line's libraries in memory. Each ``main`` returns an exit status as
-the contract has them: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 conflict or precondition, 6 unreachable, 7 timed out.
+argparse, because an agent runs for months and should not keep a command line's libraries in memory. ``main`` returns an exit status of
+``core.exits``.
 """
 
 import argparse
@@ -17,18 +17,14 @@ from picontroller.agent import joining, supervision
 from picontroller.agent.admission import membership, tokens
 from picontroller.agent.admission.membership import Membership
 from picontroller.agent.admission.roots import join_address, split_address
-from picontroller.agent.settings import LogSettings, Settings
+from picontroller.agent.settings import Settings
 from picontroller.core import config, errors, logs
 from picontroller.core.clock import SystemClock
 from picontroller.core.config import ConfigurationError
 from picontroller.core.errors import Error
+from picontroller.core.exits import FAILED, INTERRUPTED, WRONG_USAGE, status_of
+from picontroller.core.logs import LogSettings
 from picontroller.core.tasks import cancel_and_wait
-
-FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
-STATUSES: Mapping[type[Error], int] = {
-    errors.InvalidArgument: 2, errors.OutOfRange: 2, errors.NotFound: 3, errors.PermissionDenied: 4, errors.Unauthenticated: 4,
-    errors.AlreadyExists: 5, errors.Conflict: 5, errors.FailedPrecondition: 5, errors.Unavailable: 6, errors.DeadlineExceeded: 7,
-}  # fmt: skip
 
 Read = Callable[[Path | None], Mapping[str, Any]]
 """Reads the configuration and returns its sections, ``agent`` and ``log`` among them."""
@@ -192,7 +188,7 @@ def _carry_out(
         return WRONG_USAGE
     except Error as error:
         sys.stderr.write(f"error: {error.message} ({error.reason})\n")
-        return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), FAILED)
+        return status_of(error)
     except OSError as error:
         sys.stderr.write(f"error: {error}\n")
         return FAILED

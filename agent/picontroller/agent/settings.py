@@ -1,4 +1,4 @@
-"""Settings of the agent (``[agent]``), and of its log where it runs by itself."""
+"""Settings of the agent: the section ``[agent]``."""
 
 import re
 from dataclasses import dataclass
@@ -67,14 +67,3 @@ class Settings:
             raise ValueError(f"metrics must be on loopback (they need no login), not {self.metrics!r}")
         if self.chip is not None and re.fullmatch(r"(/dev/)?gpiochip\d+|\d+", self.chip):
             raise ValueError(f"chip must be a label such as pinctrl-bcm2835, not {self.chip!r}: numbers differ between kernels")
-
-
-@dataclass(frozen=True, slots=True)
-class LogSettings:
-    """What an agent that runs by itself writes to standard error."""
-
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """The least important message that is written."""
-
-    style: Literal["auto", "json", "console"] = "auto"
-    """``console`` is for people, ``json`` for programs; ``auto`` asks whether standard error is a terminal."""

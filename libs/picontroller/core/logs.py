@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
@@ -20,6 +21,17 @@ _STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"m
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
     """Return the fields that the caller passed, secrets blotted out."""
     return {name: "(hidden)" if name in SECRET_FIELDS else value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What a process writes to standard error (``[log]``)."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least important message that is written. SIGHUP applies a change to a control plane without a restart."""
+
+    style: Literal["auto", "json", "console"] = "auto"
+    """``console`` is for people, ``json`` for programs; ``auto`` asks whether standard error is a terminal."""
 
 
 class JsonFormatter(logging.Formatter):

@@ -43,6 +43,11 @@ class Layout:
         return Path(tempfile.mkdtemp(prefix="pictl-"))
 
 
+def _is_ours(name: str) -> bool:
+    """Return whether a name may be there before the layout is: an agent's folder, or the mark that another process is just writing."""
+    return name == "agent" or name.startswith(".schema.")
+
+
 def open_layout(root: Path) -> Layout:
     """Return the layout below ``root``, made if it is not there.
 
@@ -58,7 +63,7 @@ def open_layout(root: Path) -> Layout:
                     f"{root} was made by another release (layout {found}, this one knows {LAYOUT_VERSION}); install that release",
                     reason="DATA_DIR_VERSION",
                 )
-        elif any(not entry.name.startswith(".schema.") for entry in root.iterdir()):  # another process of ours may be writing it
+        elif any(not _is_ours(entry.name) for entry in root.iterdir()):
             raise FailedPrecondition(f"{root} holds something else; choose an empty folder with --data-dir", reason="DATA_DIR_FOREIGN")
         else:
             write_atomically(mark, f"{LAYOUT_VERSION}\n".encode())

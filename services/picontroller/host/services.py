@@ -34,8 +34,9 @@ AGENT_PORT = 7450
 def sections() -> dict[str, type]:
     """Return the class of every section that a configuration file may have."""
     from picontroller.agent.settings import Settings as AgentSettings
+    from picontroller.core.logs import LogSettings
     from picontroller.gateway.settings import Settings as GatewaySettings
-    from picontroller.host.settings import LogSettings, MeshSettings
+    from picontroller.host.settings import MeshSettings
 
     found: dict[str, Any] = {"log": LogSettings, "mesh": MeshSettings}
     found |= {name: hosted.settings_type() for name, hosted in SERVICES.items()}

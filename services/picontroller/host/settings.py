@@ -1,18 +1,6 @@
-"""Settings that belong to no single service: the log, the mesh's addresses, and how a process stops."""
+"""Settings that belong to no single service: the mesh's addresses, and how a process stops."""
 
 from dataclasses import dataclass
-from typing import Literal
-
-
-@dataclass(frozen=True, slots=True)
-class LogSettings:
-    """What a process writes to standard error."""
-
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """The least important message that is written. SIGHUP applies a change without a restart."""
-
-    style: Literal["auto", "json", "console"] = "auto"
-    """``console`` is for people, ``json`` for programs; ``auto`` asks whether standard error is a terminal."""
 
 
 @dataclass(frozen=True, slots=True)

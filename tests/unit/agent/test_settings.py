@@ -12,10 +12,11 @@ from picontroller.agent.admission.roots import join_address, split_address
 from picontroller.agent.board import simulated
 from picontroller.agent.board.simulated import SimulatedMetrics
 from picontroller.agent.gpio.drivers.simulation import Simulation
-from picontroller.agent.settings import LogSettings, Settings
+from picontroller.agent.settings import Settings
 from picontroller.core import config
 from picontroller.core.config import ConfigurationError
 from picontroller.core.errors import FailedPrecondition, InvalidArgument
+from picontroller.core.logs import LogSettings
 from tests.fakes.clock import FakeClock
 
 
