@@ -12,21 +12,9 @@ from picontroller.host.services import sections
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
 TARGETS = (
-    "help",
-    "setup",
-    "run",
-    "run-mesh",
-    "agent",
-    "test",
-    "test-real",
-    "lint",
-    "format",
-    "proto",
-    "proto-check",
-    "bench",
-    "build",
-    "clean",
-)
+    "help", "setup", "run", "run-mesh", "agent", "test", "test-real", "lint",
+    "format", "proto", "proto-check", "bench", "build", "clean",
+)  # fmt: skip
 
 
 def text(name: str) -> str:

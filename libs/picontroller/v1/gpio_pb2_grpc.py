@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
+from picontroller.v1 import gpio_events_pb2 as picontroller_dot_v1_dot_gpio__events__pb2
 from picontroller.v1 import gpio_pb2 as picontroller_dot_v1_dot_gpio__pb2
 
 GRPC_GENERATED_VERSION = '1.82.1'
@@ -73,8 +74,8 @@ class GpioServiceStub:
                 _registered_method=True)
         self.WatchEdges = channel.unary_stream(
                 '/picontroller.v1.GpioService/WatchEdges',
-                request_serializer=picontroller_dot_v1_dot_gpio__pb2.WatchGpioRequest.SerializeToString,
-                response_deserializer=picontroller_dot_v1_dot_gpio__pb2.WatchGpioResponse.FromString,
+                request_serializer=picontroller_dot_v1_dot_gpio__events__pb2.WatchGpioRequest.SerializeToString,
+                response_deserializer=picontroller_dot_v1_dot_gpio__events__pb2.WatchGpioResponse.FromString,
                 _registered_method=True)
 
 
@@ -180,8 +181,8 @@ def add_GpioServiceServicer_to_server(servicer, server):
             ),
             'WatchEdges': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchEdges,
-                    request_deserializer=picontroller_dot_v1_dot_gpio__pb2.WatchGpioRequest.FromString,
-                    response_serializer=picontroller_dot_v1_dot_gpio__pb2.WatchGpioResponse.SerializeToString,
+                    request_deserializer=picontroller_dot_v1_dot_gpio__events__pb2.WatchGpioRequest.FromString,
+                    response_serializer=picontroller_dot_v1_dot_gpio__events__pb2.WatchGpioResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -399,8 +400,8 @@ class GpioService:
             request,
             target,
             '/picontroller.v1.GpioService/WatchEdges',
-            picontroller_dot_v1_dot_gpio__pb2.WatchGpioRequest.SerializeToString,
-            picontroller_dot_v1_dot_gpio__pb2.WatchGpioResponse.FromString,
+            picontroller_dot_v1_dot_gpio__events__pb2.WatchGpioRequest.SerializeToString,
+            picontroller_dot_v1_dot_gpio__events__pb2.WatchGpioResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ Pins as resources: who owns which line, what it should be, what it is."""
 from collections import abc as _abc
 from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
+from picontroller.v1 import gpio_events_pb2 as _gpio_events_pb2
 from picontroller.v1 import gpio_pb2 as _gpio_pb2
 import abc as _abc_1
 
@@ -33,7 +34,7 @@ class GpioServiceStub:
     """ReadPins reads the lines of resources from the hardware, those of one node in one go."""
     WritePins: _aio.UnaryUnaryMultiCallable[_gpio_pb2.WritePinsRequest, _gpio_pb2.WritePinsResponse]
     """WritePins drives outputs. What goes to one node happens wholly or not at all; with several nodes each answers for itself."""
-    WatchEdges: _aio.UnaryStreamMultiCallable[_gpio_pb2.WatchGpioRequest, _gpio_pb2.WatchGpioResponse]
+    WatchEdges: _aio.UnaryStreamMultiCallable[_gpio_events_pb2.WatchGpioRequest, _gpio_events_pb2.WatchGpioResponse]
     """WatchEdges streams what happens on the lines of resources as it happens, without a journal in between. The event bus has the same
     events with resumption.
     """
@@ -102,9 +103,9 @@ class GpioServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def WatchEdges(
         self,
-        request: _gpio_pb2.WatchGpioRequest,
-        context: _aio.ServicerContext[_gpio_pb2.WatchGpioRequest, _abc.AsyncIterator[_gpio_pb2.WatchGpioResponse]],
-    ) -> _abc.AsyncIterator[_gpio_pb2.WatchGpioResponse]:
+        request: _gpio_events_pb2.WatchGpioRequest,
+        context: _aio.ServicerContext[_gpio_events_pb2.WatchGpioRequest, _abc.AsyncIterator[_gpio_events_pb2.WatchGpioResponse]],
+    ) -> _abc.AsyncIterator[_gpio_events_pb2.WatchGpioResponse]:
         """WatchEdges streams what happens on the lines of resources as it happens, without a journal in between. The event bus has the same
         events with resumption.
         """

@@ -31,7 +31,7 @@ from picontroller.gpio.resources import (
     Wish,
 )
 from picontroller.gpio.rows import Answer
-from picontroller.v1 import agent_pb2, discovery_pb2, gpio_pb2, types_pb2
+from picontroller.v1 import agent_pb2, discovery_pb2, gpio_events_pb2, gpio_pb2, types_pb2
 
 IF_MATCH = "if-match"
 _CAUSES: dict[int, Cause] = {1: "edge", 2: "write", 3: "safe", 4: "configure"}
@@ -165,9 +165,9 @@ def answer_to(answer: Answer) -> gpio_pb2.PinOutcome:
     return gpio_pb2.PinOutcome(id=answer.id, observed=observation_to(answer.observed), error=error)
 
 
-def glimpse_to(glimpse: Glimpse) -> gpio_pb2.WatchGpioResponse:
+def glimpse_to(glimpse: Glimpse) -> gpio_events_pb2.WatchGpioResponse:
     """Return what a watcher gets as a message."""
-    return gpio_pb2.WatchGpioResponse(events=[_gpio_event(seen) for seen in glimpse.seen], lost=glimpse.lost)
+    return gpio_events_pb2.WatchGpioResponse(events=[_gpio_event(seen) for seen in glimpse.seen], lost=glimpse.lost)
 
 
 def operation_to(operation: Operation) -> agent_pb2.PinOperation:
@@ -222,9 +222,9 @@ def _configure(message: agent_pb2.ConfigurePin, action: Configure) -> None:
     message.SetInParent()
 
 
-def _gpio_event(seen: Seen) -> gpio_pb2.GpioEvent:
+def _gpio_event(seen: Seen) -> gpio_events_pb2.GpioEvent:
     resource, event = seen.resource, seen.event
-    return gpio_pb2.GpioEvent(
+    return gpio_events_pb2.GpioEvent(
         id=resource.id,
         name=resource.name,
         namespace=resource.namespace,

@@ -11,8 +11,8 @@ from picontroller.gpio import messages
 from picontroller.gpio.batches import Batches
 from picontroller.gpio.controlling import Controlling
 from picontroller.gpio.following import Watchers
+from picontroller.v1 import gpio_events_pb2, gpio_pb2_grpc
 from picontroller.v1 import gpio_pb2 as v1
-from picontroller.v1 import gpio_pb2_grpc
 
 
 class GpioServicer(gpio_pb2_grpc.GpioServiceServicer):
@@ -61,7 +61,7 @@ class GpioServicer(gpio_pb2_grpc.GpioServiceServicer):
         answers = await self._batches.write(messages.writes_from(request), key)
         return v1.WritePinsResponse(results=[messages.answer_to(answer) for answer in answers])
 
-    async def WatchEdges(self, request: v1.WatchGpioRequest, context: Any) -> AsyncIterator[v1.WatchGpioResponse]:
+    async def WatchEdges(self, request: gpio_events_pb2.WatchGpioRequest, context: Any) -> AsyncIterator[gpio_events_pb2.WatchGpioResponse]:
         """Answer what happens on lines."""
         await self._batches.check(request.ids)
         async with aclosing(self._watchers.watch(frozenset(request.ids), request.node_id)) as glimpses:

@@ -10,8 +10,7 @@ from picontroller.core import errors
 from picontroller.core.rpc import mesh as rpc
 from picontroller.gpio.resources import Level
 from picontroller.gpio.settings import Settings
-from picontroller.v1 import gpio_pb2 as v1
-from picontroller.v1 import types_pb2
+from picontroller.v1 import gpio_events_pb2, types_pb2
 from tests.rpc.gpio.world import OTHER_PI, PI, World, until
 
 
@@ -111,9 +110,9 @@ async def test_first_event_when_right_after_creation_is_not_missed(world: World)
 
 
 @asynccontextmanager
-async def watching(world: World, **fields: object) -> AsyncIterator[AsyncIterator[v1.WatchGpioResponse]]:
+async def watching(world: World, **fields: object) -> AsyncIterator[AsyncIterator[gpio_events_pb2.WatchGpioResponse]]:
     """Yield the responses of WatchEdges after the first, which is empty and tells that nothing is missed from now on."""
-    responses = rpc.stream(world.stub().WatchEdges, v1.WatchGpioRequest(**fields))  # type: ignore[arg-type]  # keyword arguments of tests
+    responses = rpc.stream(world.stub().WatchEdges, gpio_events_pb2.WatchGpioRequest(**fields))  # type: ignore[arg-type]  # keyword arguments of tests
     async with asyncio.timeout(10):
         assert not (await anext(responses)).events
         try:
@@ -143,7 +142,7 @@ async def test_watch_when_filtered_shows_only_that(world: World) -> None:
 
 async def test_watch_when_an_id_is_unknown_names_it(world: World) -> None:
     with pytest.raises(errors.NotFound):
-        async for _ in rpc.stream(world.stub().WatchEdges, v1.WatchGpioRequest(ids=["no-such"])):
+        async for _ in rpc.stream(world.stub().WatchEdges, gpio_events_pb2.WatchGpioRequest(ids=["no-such"])):
             pass
 
 
@@ -154,5 +153,5 @@ async def test_watch_when_quiet_gives_signs_of_life(idle: World) -> None:
 
 async def test_watch_when_not_allowed_is_refused(world: World) -> None:
     with pytest.raises(errors.PermissionDenied):
-        async for _ in rpc.stream(world.stub("node/" + PI).WatchEdges, v1.WatchGpioRequest()):
+        async for _ in rpc.stream(world.stub("node/" + PI).WatchEdges, gpio_events_pb2.WatchGpioRequest()):
             pass

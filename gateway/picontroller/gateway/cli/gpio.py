@@ -9,7 +9,7 @@ from picontroller.core.errors import InvalidArgument
 from picontroller.gateway.cli import asking, naming, output, times
 from picontroller.gateway.cli.output import Column, Format, View
 from picontroller.gateway.cli.session import Session
-from picontroller.v1 import gpio_pb2, gpio_pb2_grpc, types_pb2
+from picontroller.v1 import gpio_events_pb2, gpio_pb2, gpio_pb2_grpc, types_pb2
 
 app = typer.Typer(no_args_is_help=True, help="GPIO resources: lines in use, what they should be, what they are.")
 
@@ -188,7 +188,7 @@ def watch(
 ) -> None:
     """Print what happens on lines as it happens, until Ctrl-C."""
     session: Session = context.obj
-    request = gpio_pb2.WatchGpioRequest(
+    request = gpio_events_pb2.WatchGpioRequest(
         ids=[each.id for each in naming.resources(session, names or ())], node_id=naming.node(session, node).id if node else ""
     )
     stub = gpio_pb2_grpc.GpioServiceStub(session.channel)
