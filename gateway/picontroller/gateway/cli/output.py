@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -51,7 +51,16 @@ def as_data(message: "Message") -> dict[str, Any]:
     from google.protobuf import json_format  # here, because help and version need no messages
 
     data: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    return data
+    return cast("dict[str, Any]", _whole(data))
+
+
+def _whole(value: Any) -> Any:
+    """Return JSON data with whole numbers written as such: a Struct knows only floats, and REST writes 17, not 17.0."""
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def coloured() -> bool:

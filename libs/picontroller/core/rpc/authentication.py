@@ -6,7 +6,7 @@ forwards without either is anonymous.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import grpc
@@ -47,8 +47,8 @@ class Authenticator:
         self._now = now
         self._known: OrderedDict[bytes, Caller] = OrderedDict()
 
-    def caller(self, context: grpc.aio.ServicerContext[object, object]) -> Caller:
-        """Return the caller of a call. Raises Unauthenticated when its proof is not good."""
+    def caller(self, context: grpc.aio.ServicerContext[object, object], metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
+        """Return the caller of a call with ``metadata``. Raises Unauthenticated when its proof is not good."""
         proof: Mapping[str, Any] = context.auth_context()
         if proof.get("ssl_tls_version", [b""])[0] not in (b"TLSv1.3", b""):
             raise Unauthenticated("TLS 1.3 is needed", reason="TLS_TOO_OLD")
@@ -59,8 +59,8 @@ class Authenticator:
         if peer.identity is not None and peer.identity.kind == "gateway":
             if self._forwarded is None:
                 raise Unauthenticated("the gateway has no business here", reason="FORWARDING_REFUSED")
-            metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-            return self._forwarded.caller(metadata) or ANONYMOUS
+            texts = {key: value for key, value in metadata if isinstance(value, str)}
+            return self._forwarded.caller(texts) or ANONYMOUS
         return peer
 
     def _learn(self, pem: bytes) -> Caller:

@@ -51,13 +51,14 @@ class Method:
 
 
 class Call:
-    """One call on its way through the chain. ``code`` is what it ended with."""
+    """One call on its way through the chain. ``code`` is what it ended with; ``metadata`` is asked for once, because gRPC copies it."""
 
-    __slots__ = ("caller", "code", "context", "method", "request_id")
+    __slots__ = ("caller", "code", "context", "metadata", "method", "request_id")
 
     def __init__(self, method: Method, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self.method = method
         self.context = context
+        self.metadata = context.invocation_metadata() or ()
         self.caller: Caller = callers.ANONYMOUS
         self.request_id = ""
         self.code = grpc.StatusCode.OK
@@ -82,7 +83,7 @@ class RequestIds:
         """Return ``proceed`` with a request id."""
 
         async def handle(call: Call, request: Any) -> Any:
-            for key, value in call.context.invocation_metadata() or ():
+            for key, value in call.metadata:
                 if key == REQUEST_ID and isinstance(value, str) and len(value) <= 64 and value.isprintable():
                     call.request_id = value
                     break
@@ -176,7 +177,7 @@ class Callers:
         """Return ``proceed`` with a known caller."""
 
         async def handle(call: Call, request: Any) -> Any:
-            call.caller = self._authenticator.caller(call.context)
+            call.caller = self._authenticator.caller(call.context, call.metadata)
             callers.set_current(call.caller)
             return await proceed(call, request)
 
@@ -235,7 +236,9 @@ class Limits:
 
 
 def _check_metadata(call: Call) -> None:
-    size = sum(len(key) + len(value) for key, value in call.context.invocation_metadata() or ())
+    size = 0
+    for key, value in call.metadata:
+        size += len(key) + len(value)
     if size > LARGEST_METADATA_BYTES:
         raise QuotaExceeded(f"the metadata has {size} bytes, {LARGEST_METADATA_BYTES} are allowed", reason="METADATA_TOO_LARGE")
 

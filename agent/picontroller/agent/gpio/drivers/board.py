@@ -6,7 +6,6 @@ edges as a kernel does. To be used on the event loop only.
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from picontroller.agent.gpio.drivers import CONSUMER, Direction, EdgeListener, Feature, LineEdge, LineInfo, LineSettings
 from picontroller.agent.gpio.drivers.simulation import Simulation, Wiring
@@ -66,7 +65,7 @@ class SimBoard:
             if settings.direction is not Direction.OUTPUT:
                 raise Unavailable(f"{name_of(bcm)} is not an output", reason="HARDWARE_ERROR")
             if level is not settings.level:
-                settings = replace(settings, level=level)
+                settings = settings.at(level)
             self._hold(bcm, settings)
 
     def get(self, bcms: Iterable[int]) -> dict[int, Level]:
