@@ -11,7 +11,7 @@ from picontroller.core.rpc.forwarding import ForwardedProofs
 from picontroller.core.rpc.hosting import Manners, Running, serving
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.rpc.validation import default_validator
-from picontroller.core.rpc.wiring import Service
+from picontroller.core.rpc.wiring import Service, never
 from picontroller.v1 import discovery_pb2, discovery_pb2_grpc
 from tests.fakes.authority import FakeAuthority
 
@@ -57,12 +57,16 @@ class Echo:
 
 
 @asynccontextmanager
-async def echo_service(folder: Path, get: Get = echo, *, listen: str = "", grace_seconds: float = 1) -> AsyncIterator[Echo]:
+async def echo_service(
+    folder: Path, get: Get = echo, *, listen: str = "", grace_seconds: float = 1, broken: Callable[[], bool] = never
+) -> AsyncIterator[Echo]:
     """Serve an echo service on a Unix socket in ``folder``, or on ``listen``."""
     authority = FakeAuthority()
     identity = authority.identity(folder / "server", "svc/discovery")
     servicer = EchoServicer(get)
-    service = Service("discovery", (lambda server: discovery_pb2_grpc.add_DiscoveryServiceServicer_to_server(servicer, server),))
+    service = Service(
+        "discovery", (lambda server: discovery_pb2_grpc.add_DiscoveryServiceServicer_to_server(servicer, server),), broken=broken
+    )
     manners = Manners(default_validator(), SystemClock(), ForwardedProofs(lambda: identity.trust), grace_seconds)
     async with serving(service, identity, [listen or f"unix:{folder}/echo.sock"], manners) as running:
         yield Echo(running, authority, running.addresses[0], folder)

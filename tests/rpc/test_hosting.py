@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -14,8 +16,11 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from picontroller.core import errors
 from picontroller.core.rpc import mesh as rpc
+from picontroller.core.rpc.hosting import healthy
 from picontroller.core.rpc.interceptors import STREAMS_PER_CALLER
+from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.rpc.server import Server, permission_of
+from picontroller.core.tls.identity import IdentityFolder, credentials_from, key_to_pem
 from picontroller.v1 import discovery_pb2, discovery_pb2_grpc
 from tests.fakes.echo import echo_service
 
@@ -151,4 +156,35 @@ async def test_health_reflection_and_channelz_when_asked_by_a_member_answer(tmp_
             stream = call(iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=5)
             names = {service.name for response in [await stream.read()] for service in response.list_services_response.service}
             assert "picontroller.v1.DiscoveryService" in names
+        await mesh.close()
+
+
+async def test_stream_when_its_callers_proof_expires_ends(tmp_path: Path) -> None:
+    async with echo_service(tmp_path) as echo:
+        key = ec.generate_private_key(ec.SECP256R1())
+        uri = "spiffe://pi-controller.local/svc/gpio"
+        chain = echo.authority.certificate(key.public_key(), uri, not_after=datetime.now(UTC) + timedelta(seconds=3))
+        folder = IdentityFolder(tmp_path / "short")
+        folder.store(credentials_from(key_to_pem(key), chain), echo.authority.trust)
+        mesh = Mesh(folder, {"discovery": echo.address})
+        stub = discovery_pb2_grpc.DiscoveryServiceStub(mesh.service("discovery"))
+        responses = rpc.stream(stub.WatchNodes, discovery_pb2.WatchNodesRequest())
+        await anext(responses)
+        with pytest.raises(errors.Unauthenticated) as caught:
+            await asyncio.wait_for(exhausted(responses), 10)
+        assert caught.value.reason == "PROOF_EXPIRED"
+        await mesh.close()
+
+
+async def test_service_when_broken_says_not_serving_and_still_answers(tmp_path: Path) -> None:
+    broken = False
+    async with echo_service(tmp_path, broken=lambda: broken) as echo:
+        mesh = echo.mesh("svc/gpio")
+        channel = mesh.service("discovery")
+        assert await healthy(channel, 5)
+        broken = True
+        async with asyncio.timeout(10):
+            while await healthy(channel, 5):
+                await asyncio.sleep(0.05)
+        assert (await rpc.unary(discovery_pb2_grpc.DiscoveryServiceStub(channel).GetNode, ASK)).id == "n1"
         await mesh.close()

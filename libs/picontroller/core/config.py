@@ -92,7 +92,7 @@ def render(sections: Mapping[str, Any], *, comments: bool) -> str:
         for field in dataclasses.fields(instance):
             lines.extend(f"# {line}" for line in texts.get(field.name, "").splitlines())
             value = getattr(instance, field.name)
-            lines.append(f"# {field.name} =" if value is None else f"{field.name} = {_toml(value)}")
+            lines.append(f"# {field.name} =" if value is None else f"{field.name} = {toml_value(value)}")
             if comments:
                 lines.append("")
         lines.append("")
@@ -197,12 +197,13 @@ def _suggest(name: str, known: Mapping[str, object]) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else f"; known are {', '.join(sorted(known))}"
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Return a value as TOML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
     if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     text = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from picontroller.core.config import toml_value
 from picontroller.core.errors import FailedPrecondition, NotFound
 from picontroller.core.files import make_private_folder, write_atomically
 
@@ -63,10 +64,10 @@ def load(path: Path) -> Contexts:
 
 def save(path: Path, contexts: Contexts) -> None:
     """Write ``contexts`` atomically."""
-    lines = [f'current = "{contexts.current}"', ""]
+    lines = [f"current = {toml_value(contexts.current)}", ""]
     for context in contexts.by_name.values():
-        lines.append(f'[contexts."{context.name}"]')
-        lines += [f'{key} = "{value}"' for key, value in asdict(context).items() if key != "name" and value]
+        lines.append(f"[contexts.{toml_value(context.name)}]")
+        lines += [f"{key} = {toml_value(value)}" for key, value in asdict(context).items() if key != "name" and value]
         lines.append("")
     make_private_folder(path.parent)
     write_atomically(path, "\n".join(lines).encode(), mode=0o600)

@@ -53,8 +53,9 @@ def read_secret(path: Path) -> bytes:
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder, and its parents, that only this user may enter. An existing folder is left as it is."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make a folder, and those of its parents that are missing, that only this user may enter. Existing ones are left as they are."""
+    for folder in reversed([path, *path.parents]):
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def sync_folder(path: Path) -> None:

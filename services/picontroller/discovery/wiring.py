@@ -39,6 +39,7 @@ async def build(surroundings: Surroundings) -> AsyncIterator[Service]:
                     "last signs of life": partial(tending.flush, registry, clock, settings.flush_seconds),
                     "duplicates": partial(tending.notice_duplicates, registry),
                 },
+                lambda: database.failed,
             )
         finally:
             await registry.close()

@@ -34,5 +34,6 @@ async def build(surroundings: Surroundings) -> AsyncIterator[Service]:
             surroundings.name,
             (lambda server: events_pb2_grpc.add_EventServiceServicer_to_server(servicer, server),),
             {"retention": retention.run, "pulse": subscriptions.pulse},
+            lambda: database.failed,
         )
         await journal.settle()

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from picontroller.core.rpc.publishing import EventBus
 from picontroller.core.rpc.wiring import Service, Surroundings
@@ -25,7 +26,7 @@ async def build(surroundings: Surroundings) -> AsyncIterator[Service]:
     """Yield the GPIO manager on its peers in the mesh."""
     nodes = DiscoveredNodes(surroundings.mesh)
     async with build_upon(surroundings, nodes, MeshAgents(surroundings.mesh)) as service:
-        yield Service(service.name, service.register, {"nodes": nodes.run, **service.background})
+        yield replace(service, background={"nodes": nodes.run, **service.background})
 
 
 @asynccontextmanager
@@ -50,4 +51,5 @@ async def build_upon(surroundings: Surroundings, nodes: Nodes, agents: Agents) -
             surroundings.name,
             (lambda server: gpio_pb2_grpc.add_GpioServiceServicer_to_server(servicer, server),),
             {"events": outbox.run, "nodes attended": attending.run},
+            lambda: store.database.failed,
         )

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from picontroller.core.clock import Clock
@@ -12,7 +13,7 @@ from picontroller.core.rpc.forwarding import ForwardedProofs
 from picontroller.core.rpc.hosting import Manners, Running, serving
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.rpc.validation import default_validator
-from picontroller.core.rpc.wiring import Service, Surroundings
+from picontroller.core.rpc.wiring import Surroundings
 from picontroller.core.tls.identity import IdentityFolder
 from picontroller.host.layout import Layout
 from picontroller.host.services import SERVICES
@@ -66,6 +67,5 @@ async def running_service(
         stack.push_async_callback(mesh.close)
         service = await stack.enter_async_context(SERVICES[name].build()(surroundings))
         renewing = renewal.for_service(mesh, clock)
-        background = {**service.background, "certificate renewal": renewing.run}
-        complete = Service(service.name, service.register, background)
+        complete = replace(service, background={**service.background, "certificate renewal": renewing.run})
         yield await stack.enter_async_context(serving(complete, identity, listen, manners))

@@ -48,7 +48,10 @@ async def build(surroundings: Surroundings) -> AsyncIterator[Service]:
             "upkeep": partial(local.keep_fresh, registry, surroundings.data_dir.parent, clock),
         }
         yield Service(
-            surroundings.name, (lambda server: identity_pb2_grpc.add_IdentityServiceServicer_to_server(servicer, server),), background
+            surroundings.name,
+            (lambda server: identity_pb2_grpc.add_IdentityServiceServicer_to_server(servicer, server),),
+            background,
+            lambda: database.failed,
         )
 
 

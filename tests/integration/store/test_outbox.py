@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from picontroller.core.clock import SystemClock
-from picontroller.core.errors import NotFound, Unavailable
+from picontroller.core.errors import InvalidArgument, NotFound, Unavailable
 from picontroller.core.events import Event, event_from_json
 from picontroller.core.store import outbox
 from picontroller.core.store.outbox import Outbox
@@ -27,6 +27,8 @@ class FakeBus:
         self.failures: list[str] = []
 
     async def publish(self, epoch: str, first_sequence: int, events: Sequence[Event]) -> int:
+        if any(event.resource == "refused" for event in events):
+            raise InvalidArgument("not an event")
         failure = self.failures.pop(0) if self.failures else ""
         if failure == "before":
             raise Unavailable("no bus")
@@ -66,6 +68,20 @@ async def test_events_when_the_bus_fails_before_or_after_arrive_once_each_in_ord
         running.cancel()
     assert list(bus.kept.values()) == [f"item.n{number:02}" for number in range(20)]
     assert [sequence for _, sequence in bus.kept] == list(range(1, 21))
+
+
+async def test_event_when_the_bus_refuses_it_is_left_out_and_holds_up_no_other(tmp_path: Path) -> None:
+    bus = FakeBus()
+    async with await Database.open(tmp_path / "test.db", SCHEMA) as database:
+        for name in ("first", "refused", "last"):
+            await add(database, name)
+        running = asyncio.create_task(Outbox(database, bus, SystemClock()).run())
+        await until(lambda: "item.last" in bus.kept.values())
+        await add(database, "later")
+        await until(lambda: "item.later" in bus.kept.values())
+        running.cancel()
+    assert list(bus.kept.values()) == ["item.first", "item.last", "item.later"]
+    assert [sequence for _, sequence in bus.kept] == [1, 3, 4]
 
 
 async def test_event_when_its_change_fails_is_never_published(tmp_path: Path) -> None:

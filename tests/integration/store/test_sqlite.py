@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from picontroller.core.errors import DataLoss, FailedPrecondition, NotFound, QuotaExceeded, Unavailable
+from picontroller.core.errors import DataLoss, FailedPrecondition, Internal, NotFound, QuotaExceeded, Unavailable
 from picontroller.core.store.sqlite import Database
 
 SCHEMA = ("CREATE TABLE item (name TEXT PRIMARY KEY, filler BLOB);",)
@@ -117,6 +117,32 @@ async def test_disk_when_full_refuses_and_recovers(tmp_path: Path) -> None:
             await database.write(insert("large", b"x" * 200_000))
         await database.write(insert("small"))
         assert await names(database) == ["small"]
+
+
+async def test_work_when_it_breaks_a_constraint_is_our_mistake_and_the_writer_lives(database: Database) -> None:
+    await database.write(insert("a"))
+    outcomes = await asyncio.wait_for(asyncio.gather(database.write(insert("a")), database.write(insert("b")), return_exceptions=True), 10)
+    assert [type(outcome) for outcome in outcomes] == [Internal, type(None)]
+    await asyncio.wait_for(database.write(insert("c")), 10)
+    assert await names(database) == ["a", "b", "c"]
+    assert not database.failed
+
+
+@pytest.mark.parametrize("statement", ["ROLLBACK", "COMMIT", "no such statement"])
+async def test_work_when_it_ruins_its_transaction_is_not_acknowledged_and_the_writer_lives(database: Database, statement: str) -> None:
+    outcomes = await asyncio.wait_for(
+        asyncio.gather(
+            database.write(insert("before")),
+            database.write(lambda c: c.execute(statement).execute("INSERT INTO nowhere VALUES (1)") and None),
+            return_exceptions=True,
+        ),
+        10,
+    )
+    assert isinstance(outcomes[1], Exception)
+    acknowledged = ["before"] if outcomes[0] is None else []
+    assert set(acknowledged) <= set(await names(database))
+    await asyncio.wait_for(database.write(insert("after")), 10)
+    assert "after" in await names(database)
 
 
 async def test_database_when_closed_says_so(tmp_path: Path) -> None:

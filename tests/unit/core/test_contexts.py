@@ -10,7 +10,7 @@ from picontroller.core.contexts import Context, Contexts
 from picontroller.core.errors import FailedPrecondition, NotFound
 
 HOME = Context("home", "pi.local:8443", "/ca.pem", "/client.pem", "/client.key")
-LAB = Context("lab", "10.0.0.1:8443", "/lab.pem", token_file="/token")
+LAB = Context("lab", "10.0.0.1:8443", '/odd "folder"\\/lab.pem', token_file="/token")
 
 
 def test_contexts_when_saved_come_back(tmp_path: Path) -> None:

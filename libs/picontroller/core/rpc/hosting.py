@@ -33,6 +33,7 @@ from picontroller.core.tls.identity import IdentityFolder
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 10.0
+BROKEN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ async def serving(service: Service, identity: IdentityFolder, addresses: Sequenc
         loop.create_task(keep_running(f"{service.name}: {name}", work, manners.clock), name=f"{service.name}: {name}")
         for name, work in service.background.items()
     ]
+    tasks.append(loop.create_task(_watch_broken(service, server, manners.clock), name=f"{service.name}: broken?"))
     log.info("service is up", extra={"service": service.name, "addresses": server.bound})
     try:
         yield Running(service, server, tuple(server.bound))
@@ -90,6 +92,13 @@ async def serving(service: Service, identity: IdentityFolder, addresses: Sequenc
         await server.drain(manners.grace_seconds)
         await cancel_and_wait(*tasks)
         log.info("service has stopped", extra={"service": service.name})
+
+
+async def _watch_broken(service: Service, server: Server, clock: Clock) -> None:
+    while not service.broken():
+        await clock.sleep(BROKEN_SECONDS)
+    log.critical("the service is broken until it is restarted", extra={"service": service.name})
+    await server.refuse()
 
 
 @asynccontextmanager

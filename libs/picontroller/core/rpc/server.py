@@ -8,6 +8,7 @@ from __future__ import annotations  # grpc's handler type takes parameters in it
 import asyncio
 import contextlib
 import inspect
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from grpc_channelz.v1 import channelz, channelz_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from picontroller.core.errors import Unavailable
+from picontroller.core.errors import Unauthenticated, Unavailable
 from picontroller.core.rpc.interceptors import Call, Garbage, Handler, Interceptor, Method
 from picontroller.core.rpc.permissions import FOREIGN_SERVICES, Permission, declared
 from picontroller.core.tls.channels import LARGEST_MESSAGE_BYTES, LARGEST_METADATA_BYTES
@@ -36,6 +37,7 @@ SERVER_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_concurrent_streams", 1000),
 )
 CONCURRENT_CALLS = 2000
+LONGEST_STREAM_SECONDS = 30 * 86400.0  # event loops do not take timers for ever; nothing of ours lasts longer
 
 
 class Recorder:
@@ -53,21 +55,22 @@ class Recorder:
 
 
 class Streams:
-    """The streams that a server has open, so that draining can end them instead of waiting for them."""
+    """The streams that a server has open: draining ends them instead of waiting for them, and none outlives its caller's proof."""
 
     def __init__(self) -> None:
         self._scopes: set[asyncio.Timeout] = set()
         self.draining = False
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:
-        """Return ``proceed`` such that draining ends it with UNAVAILABLE; unary calls are left to finish."""
+        """Return ``proceed`` such that it ends when draining begins or the caller's proof expires; unary calls are left to finish."""
         if not (method.response_streaming or method.request_streaming):
             return proceed
 
         async def handle(call: Call, request: Any) -> Any:
             if self.draining:
                 raise Unavailable("the server is going away", reason="DRAINING", retry_after=1.0)
-            scope = asyncio.timeout(None)
+            remaining = call.caller.expires - time.time()
+            scope = asyncio.timeout(remaining if remaining < LONGEST_STREAM_SECONDS else None)
             self._scopes.add(scope)
             try:
                 async with scope:
@@ -75,6 +78,8 @@ class Streams:
             except TimeoutError:
                 if not scope.expired():
                     raise
+                if not self.draining:
+                    raise Unauthenticated("the proof of who is calling has expired", reason="PROOF_EXPIRED") from None
                 raise Unavailable("the server is going away", reason="DRAINING", retry_after=1.0) from None
             finally:
                 self._scopes.discard(scope)
@@ -221,3 +226,8 @@ class Server:
         await self.health.enter_graceful_shutdown()
         self.streams.drain()
         await self._grpc.stop(grace_seconds)
+
+    async def refuse(self) -> None:
+        """Say NOT_SERVING, and go on answering with errors: those who ask must learn why."""
+        for service in ("", *self.services):
+            await self.health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)

@@ -29,16 +29,23 @@ class Surroundings:
     clock: Clock
 
 
+def never() -> bool:
+    """Return False: nothing of the service can break for good."""
+    return False
+
+
 @dataclass(frozen=True)
 class Service:
     """A service that was built: what it serves, and the work it does in the background, by name.
 
-    Background work is run again when it fails and cancelled when the service stops.
+    Background work is run again when it fails and cancelled when the service stops. Once
+    ``broken`` answers True, for good (its disk failed), the service says NOT_SERVING until somebody restarts it.
     """
 
     name: str
     register: tuple[Register, ...]
     background: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+    broken: Callable[[], bool] = never
 
 
 Build = Callable[[Surroundings], AbstractAsyncContextManager[Service]]

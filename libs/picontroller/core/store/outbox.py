@@ -12,6 +12,7 @@ import apsw
 
 from picontroller.core import ids
 from picontroller.core.clock import Clock
+from picontroller.core.errors import InvalidArgument
 from picontroller.core.events import Event, event_from_json
 from picontroller.core.store.sqlite import Database
 
@@ -62,8 +63,23 @@ class Outbox:
                 except TimeoutError:
                     pass  # a look now and then costs nothing and forgives a missed notice
                 continue
-            done = await self._publisher.publish(epoch, rows[0][0], [event for _, event in rows])
+            try:
+                done = await self._publisher.publish(epoch, rows[0][0], [event for _, event in rows])
+            except InvalidArgument:
+                done = await self._publish_singly(epoch, rows)
             await self._database.write(lambda connection, done=done: _forget(connection, done))  # type: ignore[misc]  # default binds the loop's value
+
+    async def _publish_singly(self, epoch: str, rows: Sequence[tuple[int, Event]]) -> int:
+        """Publish one by one and leave out what the bus refuses, or one bad event would hold up all others for ever.
+
+        The bus notices the gap in the sequence and tells of it in an event of its own.
+        """
+        for sequence, event in rows:
+            try:
+                await self._publisher.publish(epoch, sequence, [event])
+            except InvalidArgument as error:
+                log.error("the event bus refused an event, which is left out", extra={"type": event.type, "error": error.message})
+        return rows[-1][0]
 
 
 def _epoch(connection: apsw.Connection) -> str:

@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar
 
 import apsw
 
-from picontroller.core.errors import DataLoss, Error, FailedPrecondition, QuotaExceeded, Unavailable
+from picontroller.core.errors import DataLoss, Error, FailedPrecondition, Internal, QuotaExceeded, Unavailable
 from picontroller.core.files import make_private_folder
 from picontroller.core.store.migrations import migrate
 
@@ -193,7 +193,11 @@ class Database:
                     self._jobs.put(None)
                     break
                 batch.append(more)
-            self._commit(batch)
+            try:
+                self._commit(batch)
+            except Exception as error:  # not even taking back worked: whoever waits must hear of it, and the writer must live
+                self.failed = True
+                log.critical("the writer could not take back a transaction", exc_info=error, extra={"database": str(self.path)})
             changed = any(job.error is None for job in batch)
             for job in batch:
                 job.finish()
@@ -217,16 +221,16 @@ class Database:
                 except Exception as error:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK TO job; RELEASE job")
-                    if isinstance(error, apsw.FullError | apsw.IOError):
-                        raise
+                    if isinstance(error, apsw.FullError | apsw.IOError) or not connection.in_transaction:
+                        raise  # SQLite took back more than this job: nothing of the batch may be acknowledged
                     job.error = self._translated(error) if isinstance(error, apsw.Error) else error
             connection.execute("COMMIT")
-        except apsw.Error as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            translated = self._translated(error)
+        except Exception as error:
+            translated = self._translated(error) if isinstance(error, apsw.Error) else error
             for job in batch:
                 job.error = translated
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
     def _translated(self, error: BaseException) -> Error:
         name = self.path.name
@@ -241,4 +245,6 @@ class Database:
             return Unavailable(f"the disk of {name} failed; nothing was acknowledged", reason="DISK_FAILED")
         if isinstance(error, apsw.BusyError | apsw.LockedError):
             return Unavailable(f"the database {name} is busy", reason="DATABASE_BUSY")
-        raise error
+        # Everything else is our mistake (a constraint that nobody expected) or a disk that changed under us (read-only, out of files).
+        log.error("a database operation failed unexpectedly", exc_info=error, extra={"database": str(self.path)})
+        return Internal(f"the database {name} could not do it; the log has the particulars", reason="DATABASE_ERROR")
