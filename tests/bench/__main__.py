@@ -18,7 +18,7 @@ def main() -> int:
             print(done.stdout + done.stderr)
             failed = 1
             continue
-        last = done.stdout.strip().splitlines()[-1]
+        last = (done.stdout.strip().splitlines() or ["it printed nothing"])[-1]
         try:
             for key, value in json.loads(last).items():
                 print(f"  {key:40} {value}")

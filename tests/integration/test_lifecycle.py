@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,19 +24,27 @@ def run(*arguments: str, environ: dict[str, str] | None = None) -> subprocess.Co
 def test_second_run_when_started_on_the_same_folder_resumes_the_same_state(tmp_path: Path) -> None:
     with embedded(tmp_path, simulate=1) as plane:
         node = plane.ready_nodes(1)[0]
-        body = {"name": "kept", "node_id": node["id"], "pin": {"bcm": 5}, "mode": "OUTPUT", "value": "HIGH", "restore": "DESIRED"}
+        body = {"name": "kept", "node_id": node["id"], "pin": {"bcm": 17}, "mode": "OUTPUT", "value": "HIGH", "restore": "DESIRED"}
         with plane.client() as client:
             made = client.post("/api/v1/gpio", json=body)
             assert made.status_code == 200, made.text
         before = (plane.admin / "ca.pem").read_bytes()
+    restarted = datetime.now(UTC)
     with embedded(tmp_path, simulate=1) as plane:
         assert (plane.admin / "ca.pem").read_bytes() == before
         assert [each["id"] for each in plane.ready_nodes(1)] == [node["id"]]
+        wait_for("the node reports to the new address", lambda: datetime.fromisoformat(plane.nodes()[0]["last_seen"]) > restarted)
         with plane.client() as client:
-            wait_for(
-                "the wanted level is applied again",
-                lambda: client.get(f"/api/v1/gpio/{made.json()['id']}").json().get("observed", {}).get("value") == "HIGH",
-            )
+
+            def observed() -> dict[str, object]:
+                found: dict[str, object] = client.get(f"/api/v1/gpio/{made.json()['id']}").json().get("observed", {})
+                return found
+
+            def applied() -> bool:
+                now = observed()
+                return now.get("value") == "HIGH" and now.get("stale") is False
+
+            wait_for("the wanted level is applied again", applied)
 
 
 def test_up_when_interrupted_ends_with_0_and_leaves_no_process(tmp_path: Path) -> None:

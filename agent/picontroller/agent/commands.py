@@ -6,10 +6,12 @@ argparse, because an agent runs for months and should not keep a command line's 
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,10 +23,12 @@ from picontroller.agent.settings import Settings
 from picontroller.core import config, errors, logs
 from picontroller.core.clock import SystemClock
 from picontroller.core.config import ConfigurationError
-from picontroller.core.errors import Error
+from picontroller.core.errors import Error, FailedPrecondition
 from picontroller.core.exits import FAILED, INTERRUPTED, WRONG_USAGE, status_of
 from picontroller.core.logs import LogSettings
 from picontroller.core.tasks import cancel_and_wait
+
+log = logging.getLogger(__name__)
 
 Read = Callable[[Path | None], Mapping[str, Any]]
 """Reads the configuration and returns its sections, ``agent`` and ``log`` among them."""
@@ -38,19 +42,32 @@ async def run(settings: Settings, data_dir: Path) -> None:
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         stopping = await stack.enter_async_context(until_signalled(lambda: supervision.notify("STOPPING=1")))
-        if settings.metrics is not None:
-            from picontroller.core.rpc import metrics
-
-            host, _, port = settings.metrics.rpartition(":")
-            _, server, _ = metrics.serve(host.strip("[]"), int(port))
-            stack.callback(server.shutdown)
         agent = await stack.enter_async_context(running_agent(settings, data_dir, clock))
         alive = asyncio.create_task(supervision.signs_of_life(lambda: agent.driver.perform(lambda _: None), clock))
         stack.push_async_callback(cancel_and_wait, alive)
-        sys.stdout.write(f"agent of node {agent.node_id} serves on {agent.address}\n")
+        metrics = "" if settings.metrics is None else f", metrics on {_serve_metrics(settings.metrics, stack)}"  # after outputs are safe
+        sys.stdout.write(f"agent of node {agent.node_id} serves on {agent.address}{metrics}\n")
         sys.stdout.flush()
         supervision.notify("READY=1")
         await stopping.wait()
+
+
+def _serve_metrics(wanted: str, stack: AsyncExitStack) -> str:
+    """Serve metrics on ``HOST:PORT`` until the stack is left and return that with the port that was bound. Raises FailedPrecondition."""
+    from picontroller.core.rpc import metrics
+
+    host, _, port = wanted.rpartition(":")
+    try:
+        bound, server, _ = metrics.serve(host.strip("[]"), int(port))
+    except OSError as error:
+        raise FailedPrecondition(
+            f"metrics can't be served on {wanted}: {error.strerror}; choose another port, or 0 for a free one: [agent] metrics",
+            reason="METRICS_ADDRESS_TAKEN",
+        ) from error
+    stack.callback(server.server_close)
+    stack.callback(server.shutdown)
+    log.info("metrics are served", extra={"address": f"{host}:{bound}"})
+    return f"{host}:{bound}"
 
 
 async def join(address: str, token: str, data_dir: Path) -> Membership:
@@ -58,25 +75,24 @@ async def join(address: str, token: str, data_dir: Path) -> Membership:
     return await joining.join(join_address(*split_address(address)), token, data_dir, SystemClock())
 
 
-async def leave(data_dir: Path, *, force: bool = False) -> Membership:
-    """Leave the control plane and return what it was. See ``joining.leave`` for errors."""
+async def leave(data_dir: Path, settings: Settings | None = None, *, force: bool = False) -> Membership | None:
+    """Leave the control plane and return what it was; ``settings`` say how outputs are reached. See ``leaving.leave`` for errors."""
+    from picontroller.agent import leaving
     from picontroller.agent.gateway import Gateway
 
-    known = membership.load(data_dir)
-    identity = membership.identity_of(data_dir)
-    try:
+    async def unregister(known: Membership) -> None:
+        identity = membership.identity_of(data_dir)
         identity.load()
-    except Error:
-        if not force:
-            raise
-        membership.forget(data_dir)  # nobody can be told anything without an identity
-        return known
-    gateway = Gateway(identity, known.gateway, known.node_id)
-    try:
-        await joining.leave(data_dir, gateway, force=force)
-    finally:
-        await gateway.close()
-    return known
+        gateway = Gateway(identity, known.gateway, known.node_id)
+        try:
+            await gateway.unregister()
+        finally:
+            await gateway.close()
+
+    async def make_safe() -> None:
+        await leaving.make_outputs_safe(data_dir, settings or Settings(), SystemClock())
+
+    return await leaving.leave(data_dir, unregister, make_safe, force=force)
 
 
 def read_own(path: Path | None) -> Mapping[str, Any]:
@@ -93,6 +109,9 @@ def default_data_dir() -> Path:
 def main(arguments: list[str], read: Read = read_own, prog: str = "pictl") -> int:
     """Carry out ``run``, ``join`` or ``leave`` and return the exit status. The verb is the first of ``arguments``."""
     verbs = {"run": _main_run, "join": _main_join, "leave": _main_leave}
+    if arguments[:1] in (["-h"], ["--help"]):
+        sys.stdout.write(f"usage: {prog} {{{','.join(verbs)}}} ...\n\nEach verb says what it takes: {prog} run --help\n")
+        return 0
     if not arguments or arguments[0] not in verbs:
         wanted = f"{arguments[0]!r} is not one of run, join, leave" if arguments else "say one of run, join, leave"
         sys.stderr.write(f"error: {wanted}\nTry: {prog} join --help\n")
@@ -134,12 +153,15 @@ def _main_join(arguments: list[str], read: Read, prog: str) -> int:
 
 def _main_leave(arguments: list[str], read: Read, prog: str) -> int:
     parser = _parser(f"{prog} leave", "Leave the control plane and forget the identity. Stop the agent first.")
-    parser.add_argument("--force", action="store_true", help="forget the identity also when the control plane can't be told")
+    parser.add_argument("--force", action="store_true", help="go on when outputs can't be made safe or the control plane can't be told")
+    parser.add_argument("--simulate", action="store_true", help="the agent's board was simulated: no hardware is touched")
     said = parser.parse_args(arguments)
 
-    async def work(_sections: Mapping[str, Any]) -> None:
-        left = await leave(said.data_dir, force=said.force)
-        sys.stdout.write(f"left {left.gateway}; node {left.node_id} is no more\n")
+    async def work(sections: Mapping[str, Any]) -> None:
+        settings: Settings = replace(sections["agent"], backend="sim") if said.simulate else sections["agent"]
+        left = await leave(said.data_dir, settings, force=said.force)
+        was = "a control plane that is not known any more" if left is None else f"{left.gateway}; node {left.node_id} is no more"
+        sys.stdout.write(f"left {was}\n")
 
     return _carry_out(said.config, read, work)
 

@@ -1,4 +1,4 @@
-"""Joining a control plane with a token, and leaving it.
+"""Joining a control plane with a token.
 
 The order is what makes it safe. The root is fetched over a connection that is believed in nothing and told nothing; only when the token
 recognises that root is the gateway dialled again, under that root, and told the secret. The key is on disk before the secret leaves, so
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -21,7 +21,7 @@ from picontroller.agent.admission.membership import Membership
 from picontroller.agent.admission.roots import fetch_root
 from picontroller.agent.timekeeping import Timekeeper
 from picontroller.core.clock import Clock
-from picontroller.core.errors import FailedPrecondition, NotFound, Unauthenticated, Unavailable
+from picontroller.core.errors import FailedPrecondition, Unauthenticated, Unavailable
 from picontroller.core.files import read_secret, write_secret
 from picontroller.core.rpc.renewal import Issued, accepted
 from picontroller.core.tasks import next_pause
@@ -35,14 +35,6 @@ PATIENCE_SECONDS = 30.0
 T = TypeVar("T")
 Issue = Callable[[bytes, str, str, bytes], Awaitable[Issued]]
 """Asks for a certificate: root in PEM, address, token, signing request in PEM."""
-
-
-class Leaving(Protocol):
-    """What leaving needs of the gateway."""
-
-    async def unregister(self) -> None:
-        """Tell the control plane that this node is gone for good."""
-        ...
 
 
 async def join(
@@ -77,24 +69,6 @@ async def join(
                 f"the control plane refused the token: {error.message} (pictl token create)", reason=error.reason
             ) from error
         return _settle(folder, address, key, issued)
-
-
-async def leave(folder: Path, gateway: Leaving, *, force: bool = False) -> None:
-    """Tell the control plane that this node is gone, then remove the identity. With ``force`` the latter happens whatever it answers."""
-    with membership.held(folder):
-        try:
-            await gateway.unregister()
-        except NotFound:
-            pass  # forgotten there already
-        except (Unavailable, Unauthenticated) as error:
-            if not force:
-                raise FailedPrecondition(
-                    f"the control plane could not be told: {error.message}; with --force this machine forgets it anyway,"
-                    " and `pictl node delete` makes it forget this machine",
-                    reason="NOT_UNREGISTERED",
-                ) from error
-            log.warning("left without telling the control plane", extra={"error": error.message})
-        membership.forget(folder)
 
 
 def _refuse_second(folder: Path) -> None:

@@ -7,6 +7,15 @@ from typing import Literal
 
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 
+SIMULATED_MODELS = (
+    "Raspberry Pi Zero 2 W",
+    "Raspberry Pi 3 Model B",
+    "Raspberry Pi 4 Model B",
+    "Raspberry Pi 5 Model B",
+    "Raspberry Pi 5",
+)
+"""What ``simulated_model`` may be. Stands here, and not with the boards, because settings know of nothing else."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -30,7 +39,7 @@ class Settings:
     """Name under which the node presents itself. None: that of the machine."""
 
     simulated_model: str = "Raspberry Pi 4 Model B"
-    """Model that ``sim`` pretends to be: Raspberry Pi Zero 2 W, 3 Model B, 4 Model B or 5."""
+    """Model that ``sim`` pretends to be: Raspberry Pi Zero 2 W, 3 Model B, 4 Model B or 5 (``SIMULATED_MODELS``)."""
 
     simulated_life_seconds: float | None = None
     """How often GPIO4 of a ``sim`` board toggles by itself when it is an input, in seconds. None: never."""
@@ -63,7 +72,10 @@ class Settings:
             raise ValueError(f"grace_seconds must be from 0 to 60, not {self.grace_seconds:g}")
         if self.simulated_life_seconds is not None and self.simulated_life_seconds < 0.01:
             raise ValueError(f"simulated_life_seconds must be 0.01 or more, not {self.simulated_life_seconds:g}")
-        if self.metrics is not None and not re.fullmatch(r"(127\.0\.0\.1|\[::1\]|localhost):[0-9]{1,5}", self.metrics):
-            raise ValueError(f"metrics must be on loopback (they need no login), not {self.metrics!r}")
+        if self.simulated_model not in SIMULATED_MODELS:
+            raise ValueError(f"simulated_model must be one of {', '.join(SIMULATED_MODELS)}, not {self.simulated_model!r}")
+        metrics = None if self.metrics is None else re.fullmatch(r"(127\.0\.0\.1|\[::1\]|localhost):([0-9]{1,5})", self.metrics)
+        if self.metrics is not None and (metrics is None or int(metrics[2]) > 65535):
+            raise ValueError(f"metrics must be HOST:PORT on loopback (they need no login), not {self.metrics!r}")
         if self.chip is not None and re.fullmatch(r"(/dev/)?gpiochip\d+|\d+", self.chip):
             raise ValueError(f"chip must be a label such as pinctrl-bcm2835, not {self.chip!r}: numbers differ between kernels")

@@ -1,7 +1,8 @@
 """One agent, put together and taken apart: the only place that knows all its parts.
 
-Outputs come first: they are safe before the network is touched, and again before the server stops answering. A clock that is not set, a
-gateway that is away or an expired certificate keep an agent from reporting, never from looking after its lines.
+Outputs come first: they are safe before anything else is read or the network is touched, and again before the server stops answering. A
+clock that is not set, a gateway that is away or an expired certificate keep an agent from reporting, never from looking after its lines;
+a membership or an identity that can't be read ends it, but only after known outputs are safe.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from pathlib import Path
 from picontroller.agent import addresses
 from picontroller.agent.admission import membership
 from picontroller.agent.board import backends
+from picontroller.agent.board.backends import OpenDriver
 from picontroller.agent.gateway import Gateway
 from picontroller.agent.gpio import panel as gpio
 from picontroller.agent.gpio.drivers import PinDriver
@@ -48,19 +50,21 @@ class Agent:
 
 
 @asynccontextmanager
-async def running_agent(settings: Settings, data_dir: Path, clock: Clock) -> AsyncIterator[Agent]:
+async def running_agent(
+    settings: Settings, data_dir: Path, clock: Clock, open_driver: OpenDriver = backends.open_driver
+) -> AsyncIterator[Agent]:
     """Run the agent of the node that joined in ``data_dir`` until the block is left. Any number may run in one process.
 
     Raises FailedPrecondition (NOT_JOINED, FOLDER_IN_USE, IDENTITY_DAMAGED, hardware that can't be reached) and OSError for a taken address.
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(membership.held(data_dir))
-        member = membership.load(data_dir)
+        machine = backends.machine_of(settings)
+        driver, life = await open_driver(settings, clock)
+        panel = await stack.enter_async_context(gpio.opened(driver, data_dir, clock, machine.reserved))
+        member = membership.load(data_dir)  # not earlier: outputs of an agent that was killed are safe by now, whoever we are
         identity = membership.identity_of(data_dir)
         identity.load()
-        machine = backends.machine_of(settings)
-        driver, life = await backends.open_driver(settings, clock)
-        panel = await stack.enter_async_context(gpio.opened(driver, data_dir, clock, machine.reserved))
         timekeeper = Timekeeper(clock, data_dir, lambda: identity.credentials.not_before, settings.root)
         health = Health([timekeeper.problems, lambda: certificate_problems(identity.credentials, clock.now()), machine.problems])
         everything = Health([health.problems, panel.problems])

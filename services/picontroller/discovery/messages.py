@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from google.protobuf import timestamp_pb2
 
-from picontroller.core import callers
+from picontroller.core import callers, etags
 from picontroller.core.errors import InvalidArgument, Violation
 from picontroller.core.ids import NodeId
 from picontroller.discovery.listing import Filter, Page
@@ -13,7 +13,6 @@ from picontroller.discovery.registry import RequestIdentity
 from picontroller.discovery.watching import Change
 from picontroller.v1 import discovery_pb2, types_pb2
 
-IF_MATCH = "if-match"
 UPDATABLE = ("labels", "role", "cluster_id")
 
 
@@ -99,16 +98,8 @@ def changes_from(request: discovery_pb2.UpdateNodeRequest) -> Changes:
 
 
 def precondition_from(etag: str, metadata: Iterable[tuple[str, str | bytes]] | None) -> Precondition:
-    """Return which states a change may meet, by the request's field and by the caller's ``If-Match``.
-
-    ``If-Match`` may list several etags; ``*`` matches every state. When both are given, both must hold.
-    """
-    headers = [str(value) for key, value in metadata or () if key == IF_MATCH]
-    listed = {part.strip().strip('"') for header in headers for part in header.split(",")} - {""}
-    allowed = frozenset(listed) if listed and "*" not in listed else None
-    if etag:
-        allowed = frozenset({etag}) if allowed is None else allowed & {etag}
-    return Precondition(allowed)
+    """Return which states a change may meet, by the request's field and by the caller's ``If-Match``."""
+    return Precondition(etags.expected(etag, metadata))
 
 
 def identity_from(request: discovery_pb2.UpdateNodeRequest) -> RequestIdentity:

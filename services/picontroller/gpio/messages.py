@@ -1,6 +1,6 @@
 """Between resources, what agents are asked and tell, and their messages. Enumerations have the numbers of the protos; 0 is None."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from google.protobuf import timestamp_pb2
@@ -33,7 +33,6 @@ from picontroller.gpio.resources import (
 from picontroller.gpio.rows import Answer
 from picontroller.v1 import agent_pb2, discovery_pb2, gpio_events_pb2, gpio_pb2, types_pb2
 
-IF_MATCH = "if-match"
 _CAUSES: dict[int, Cause] = {1: "edge", 2: "write", 3: "safe", 4: "configure"}
 
 
@@ -41,19 +40,6 @@ def key_of(request: Message, request_id: str) -> RequestKey:
     """Return how a repetition of this caller's request is recognised."""
     body = request.SerializeToString(deterministic=True)
     return requests.request_key(callers.current().principal, request_id, request.DESCRIPTOR.name, body)
-
-
-def expected_etags(etag: str, metadata: Iterable[tuple[str, str | bytes]] | None) -> frozenset[str] | None:
-    """Return the etags that a change may meet, by the request's field and the caller's ``If-Match``; None for any.
-
-    ``If-Match`` may list several; ``*`` matches every state. When both are given, both must hold.
-    """
-    headers = [str(value) for key, value in metadata or () if key == IF_MATCH]
-    listed = {part.strip().strip('"') for header in headers for part in header.split(",")} - {""}
-    allowed = frozenset(listed) if listed and "*" not in listed else None
-    if etag:
-        allowed = frozenset({etag}) if allowed is None else allowed & {etag}
-    return allowed
 
 
 def pin_from(message: types_pb2.PinRef) -> Pin:

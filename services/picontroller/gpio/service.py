@@ -7,6 +7,7 @@ from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
+from picontroller.core import etags
 from picontroller.gpio import messages
 from picontroller.gpio.batches import Batches
 from picontroller.gpio.controlling import Controlling
@@ -40,12 +41,12 @@ class GpioServicer(gpio_pb2_grpc.GpioServiceServicer):
     async def UpdateGpioResource(self, request: v1.UpdateGpioResourceRequest, context: Any) -> v1.GpioResource:
         """Change a resource."""
         change, key = messages.change_from(request), messages.key_of(request, request.request_id)
-        expected = messages.expected_etags(request.etag, context.invocation_metadata())
+        expected = etags.expected(request.etag, context.invocation_metadata())
         return messages.resource_to(await self._controlling.update(request.id, change, expected, key))
 
     async def DeleteGpioResource(self, request: v1.DeleteGpioResourceRequest, context: Any) -> Empty:
         """Give a line up."""
-        expected = messages.expected_etags(request.etag, context.invocation_metadata())
+        expected = etags.expected(request.etag, context.invocation_metadata())
         await self._controlling.delete(request.id, expected, force=request.force)
         self._batches.forget(request.id)
         return Empty()

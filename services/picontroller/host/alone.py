@@ -74,7 +74,7 @@ async def _until_stopped(said: Alone, sections: dict[str, Any], addresses: Mappi
 async def _provision(said: Alone, sections: dict[str, Any]) -> None:
     from picontroller.host.enrolment import enrol
 
-    await enrol(open_layout(said.data_dir), sections, SystemClock(), gateway_names=said.san)
+    await enrol(open_layout(said.data_dir), sections, SystemClock(), gateway_names=said.san, keep_names=True)
 
 
 async def _serve_gateway(said: Alone, sections: dict[str, Any], addresses: Mapping[str, str], stopping: asyncio.Event) -> None:

@@ -119,6 +119,8 @@ def agent(arguments: list[str]) -> int:
     """Run the node agent of this machine: ``pictl agent run``."""
     from picontroller.agent import commands
 
+    if arguments[:1] in (["-h"], ["--help"]):
+        arguments = ["run", "--help"]  # the only verb: its help is all there is
     if arguments[:1] != ["run"]:
         sys.stderr.write("error: the agent's verb is run\nTry: pictl agent run --help\n")
         return WRONG_USAGE

@@ -13,6 +13,7 @@ from picontroller.core.tls.identity import IdentityFolder
 from picontroller.gateway.wiring import Gateway, gateway
 from picontroller.host.layout import Layout
 from picontroller.host.members import identity_in
+from picontroller.identity import names
 
 
 @asynccontextmanager
@@ -24,7 +25,10 @@ async def running_gateway(
     edge = IdentityFolder(layout.member("gateway") / "edge")
     edge.load()
     mesh = Mesh(identity, addresses)
-    names = [*san, listen.rpartition(":")[0].strip("[]")]
+    wanted = names.reachable([*san, listen.rpartition(":")[0].strip("[]")])
+    edge_renewal = renewal.for_edge(mesh, edge, clock, wanted)
+    if names.lacks(edge.credentials, wanted):  # the identity service made it without knowing how we are called
+        edge_renewal.renew_now()
     async with AsyncExitStack() as stack:
         stack.push_async_callback(mesh.close)
         front = await stack.enter_async_context(
@@ -41,7 +45,7 @@ async def running_gateway(
         )
         renewals = {
             "gateway: certificate renewal": renewal.for_service(mesh, clock).run,
-            "gateway: edge certificate renewal": renewal.for_edge(mesh, edge, clock, names).run,
+            "gateway: edge certificate renewal": edge_renewal.run,
         }
         tasks = [asyncio.create_task(keep_running(name, work, clock), name=name) for name, work in renewals.items()]
         stack.push_async_callback(cancel_and_wait, *tasks)

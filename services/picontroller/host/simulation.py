@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 
 from picontroller.agent import joining
+from picontroller.agent.admission import membership
 from picontroller.agent.board import simulated
 from picontroller.agent.settings import Settings
 from picontroller.agent.wiring import running_agent
@@ -37,6 +38,7 @@ async def simulated_fleet(layout: Layout, settings: Settings, gateway: str, coun
             if not (folder / "tls" / "identity.pem").exists():
                 token = await _join_token(layout, gateway, f"simulated pi-{number + 1}")
                 await joining.join(gateway, token, folder, clock)
+            _follow(folder, gateway)
             model = simulated.board(number).model.partition(" Rev")[0]
             life = settings.simulated_life_seconds or LIFE_SECONDS
             own = replace(
@@ -51,6 +53,13 @@ async def simulated_fleet(layout: Layout, settings: Settings, gateway: str, coun
             await stack.enter_async_context(running_agent(own, folder, clock))
         log.info("simulated Pis are up", extra={"count": count})
         yield
+
+
+def _follow(folder: Path, gateway: str) -> None:
+    """Tell a Pi of an earlier run where the gateway is now: ours may have another port each time, and no real Pi's may."""
+    known = membership.load(folder)
+    if known.gateway != gateway:
+        membership.save(folder, replace(known, gateway=gateway))
 
 
 async def _join_token(layout: Layout, gateway: str, description: str) -> str:

@@ -9,10 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path
-
-from cryptography import x509
 
 from picontroller.core.callers import Role, SpiffeId
 from picontroller.core.clock import Clock
@@ -39,20 +36,21 @@ class Provisioned:
 
 
 async def provision(
-    registry: Registry, root: Path, members: Sequence[str], clock: Clock, *, gateway_names: Sequence[str] = ()
+    registry: Registry, root: Path, members: Sequence[str], clock: Clock, *, gateway_names: Sequence[str] = (), keep_names: bool = False
 ) -> Provisioned:
     """Make ``<root>/<member>/tls`` for each member, ``<root>/gateway/edge`` beside the gateway's, and ``<root>/admin``.
 
     ``gateway_names`` are addresses and DNS names by which the gateway is reached (listen addresses, ``--san``); those that mean every
-    address are left out. Raises InvalidArgument or PermissionDenied for a name that no certificate may carry.
+    address are left out. ``keep_names`` leaves the gateway what it has besides: one that runs elsewhere asks for its names itself. Raises InvalidArgument or PermissionDenied for a name that no certificate may carry.
     """
-    further = tuple(name for name in gateway_names if not _means_every_address(name))
+    further = names.reachable(gateway_names)
     done = []
     for member in dict.fromkeys(members):
         mine = further if member == "gateway" else ()
-        if await _member(registry, IdentityFolder(root / member / "tls"), f"/svc/{member}", clock, mine):
+        if await _member(registry, IdentityFolder(root / member / "tls"), f"/svc/{member}", clock, mine, keep=keep_names):
             done.append(f"/svc/{member}")
-        if member == "gateway" and await _member(registry, IdentityFolder(root / member / "edge"), "/gateway", clock, further):
+        edge = IdentityFolder(root / member / "edge")
+        if member == "gateway" and await _member(registry, edge, "/gateway", clock, further, keep=keep_names):
             done.append("/gateway")
     if await provision_admin(registry, root / ADMIN, clock):
         done.append(f"/user/{ADMIN}")
@@ -88,21 +86,21 @@ async def keep_fresh(registry: Registry, root: Path, clock: Clock) -> None:
         await clock.sleep(min(UPKEEP_SECONDS, registry.life.total_seconds() / 10))
 
 
-async def _member(registry: Registry, folder: IdentityFolder, path: str, clock: Clock, san: Sequence[str]) -> bool:
+async def _member(registry: Registry, folder: IdentityFolder, path: str, clock: Clock, san: Sequence[str], *, keep: bool) -> bool:
     """Make one identity unless it is good, and return whether it was made."""
     identity = SpiffeId(registry.trust_domain, path.split("/")[1], path.removeprefix("/svc/") if path.startswith("/svc/") else "")
-    if _is_good(registry, folder, identity, clock, names.checked(identity, san)):
+    if _is_good(registry, folder, identity, clock, names.checked(identity, san), keep=keep):
         if folder.trust != registry.trust:
             await asyncio.to_thread(folder.store_trust, registry.trust)
         return False
     key = new_key()
-    issued = await registry.enrol(path, key.public_key(), san=san)
+    issued = await registry.enrol(path, key.public_key(), san=san, keep_names=keep)
     credentials = credentials_from(key_to_pem(key), issued.chain_pem.encode())
     await asyncio.to_thread(folder.store, credentials, registry.trust)
     return True
 
 
-def _is_good(registry: Registry, folder: IdentityFolder, identity: SpiffeId, clock: Clock, san: Sequence[str]) -> bool:
+def _is_good(registry: Registry, folder: IdentityFolder, identity: SpiffeId, clock: Clock, san: Sequence[str], *, keep: bool) -> bool:
     if not folder.exists():
         return False
     try:
@@ -113,23 +111,15 @@ def _is_good(registry: Registry, folder: IdentityFolder, identity: SpiffeId, clo
         log.warning("an identity was damaged and is made anew", extra={"folder": str(folder.path), "error": error.message})
         return False
     credentials = folder.credentials
-    carried = _carried_names(credentials)
-    return (
-        credentials.spiffe_id == identity and _is_fresh(registry, credentials, clock) and set(names.checked(identity, carried)) == set(san)
-    )
+    carried = set(names.checked(identity, names.carried(credentials)))
+    suits = carried >= set(san) if keep else carried == set(san)
+    return credentials.spiffe_id == identity and _is_fresh(registry, credentials, clock) and suits
 
 
 def _is_fresh(registry: Registry, credentials: Credentials, clock: Clock) -> bool:
     """Return whether a certificate is ours and in the first two thirds of its life."""
     now = clock.now()
     return credentials.not_before <= now < credentials.renewal_time() and registry.issued(credentials.chain_pem)
-
-
-def _carried_names(credentials: Credentials) -> list[str]:
-    """Return the further names that a certificate carries."""
-    leaf = x509.load_pem_x509_certificates(credentials.chain_pem)[0]
-    found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return [*found.get_values_for_type(x509.DNSName), *(str(address) for address in found.get_values_for_type(x509.IPAddress))]
 
 
 def _admin_certificate_is_good(registry: Registry, folder: Path, clock: Clock) -> bool:
@@ -155,10 +145,3 @@ def _text(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
-
-
-def _means_every_address(name: str) -> bool:
-    try:
-        return name == "" or ip_address(name).is_unspecified
-    except ValueError:
-        return False

@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 
+from cryptography import x509
+
 from picontroller.core.callers import SpiffeId
 from picontroller.core.errors import InvalidArgument, PermissionDenied, Violation
-from picontroller.core.tls.identity import DNS_SUFFIX, server_name
+from picontroller.core.tls.identity import DNS_SUFFIX, Credentials, server_name
 from picontroller.identity.authority import HERE
 
 MOST_NAMES = 64
@@ -33,6 +35,24 @@ def checked(identity: SpiffeId, asked: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def reachable(hosts: Iterable[str]) -> tuple[str, ...]:
+    """Return the hosts of listen addresses and ``--san`` that a certificate may carry: those that mean every address are left out."""
+    return tuple(host for host in dict.fromkeys(hosts) if not _means_every_address(host))
+
+
+def carried(credentials: Credentials) -> list[str]:
+    """Return all names that a certificate carries, those that every server has included."""
+    leaf = x509.load_pem_x509_certificates(credentials.chain_pem)[0]
+    found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [*found.get_values_for_type(x509.DNSName), *(str(address) for address in found.get_values_for_type(x509.IPAddress))]
+
+
+def lacks(credentials: Credentials, wanted: Iterable[str]) -> bool:
+    """Return whether a certificate is without one of the names ``wanted``. Raises as ``checked`` does."""
+    identity = credentials.spiffe_id
+    return bool(set(checked(identity, wanted)) - set(checked(identity, carried(credentials))))
+
+
 def is_shareable(name: str) -> bool:
     """Return whether several identities may carry ``name``: addresses, as members share machines."""
     try:
@@ -45,6 +65,13 @@ def is_shareable(name: str) -> bool:
 def is_same_member(one: SpiffeId, other: SpiffeId) -> bool:
     """Return whether two identities are the same server's: the gateway has ``/svc/gateway`` for itself and ``/gateway`` for its callers."""
     return server_name(one) == server_name(other)
+
+
+def _means_every_address(host: str) -> bool:
+    try:
+        return host == "" or ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 def _usual(name: str, index: int) -> str:

@@ -152,11 +152,20 @@ class Registry:
         return await self._certify(identity, key, names.checked(identity, san), "certificate.renewed", roles)
 
     async def enrol(
-        self, path: str, key: ec.EllipticCurvePublicKey, *, san: Sequence[str] = (), roles: frozenset[Role] = frozenset()
+        self,
+        path: str,
+        key: ec.EllipticCurvePublicKey,
+        *,
+        san: Sequence[str] = (),
+        roles: frozenset[Role] = frozenset(),
+        keep_names: bool = False,
     ) -> Issued:
-        """Return a certificate for ``path`` (``/svc/gpio``, ``/user/admin``) with exactly the names ``san``. For this machine's own use."""
+        """Return a certificate for ``path`` (``/svc/gpio``, ``/user/admin``). For this machine's own use.
+
+        It carries exactly the names ``san``; with ``keep_names`` those of the identity's last certificate as well.
+        """
         identity = parse_spiffe_id(f"spiffe://{self.trust_domain}{path}")
-        return await self._certify(identity, key, names.checked(identity, san), "certificate.issued", roles, replace_names=True)
+        return await self._certify(identity, key, names.checked(identity, san), "certificate.issued", roles, replace_names=not keep_names)
 
     async def create_api_token(self, subject: str, roles: Sequence[Role], ttl: timedelta | None) -> tuple[ApiToken, str]:
         """Return a new API token with its text, which is shown this once."""

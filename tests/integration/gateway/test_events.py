@@ -106,6 +106,32 @@ async def test_origin_when_named_in_the_settings_is_let_in(tmp_path: Path) -> No
             assert "access-control-allow-origin" not in foreign.headers
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+async def test_change_when_a_foreign_page_asks_is_refused_even_without_a_body(world: EdgeWorld, method: str) -> None:
+    evil = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
+    async with world.http(identity=world.person("cluster-admin")) as client:
+        for path in ("/api/v1/jointokens", "/api/v1/gpio/r1", "/picontroller.v1.IdentityService/CreateJoinToken", "/"):
+            for headers in (evil, {"origin": "null"}, evil | {"content-type": "application/json"}):
+                answer = await client.request(method, path, headers=headers)
+                assert (answer.status_code, answer.json()["code"]) == (403, 7), (path, headers, answer.text)
+                assert answer.json()["details"][0]["reason"] == "ORIGIN_REFUSED"
+        assert (await client.get("/api/v1/whoami", headers=evil)).status_code == 200  # unreadable for the page
+        for fine in ({}, {"origin": world.gateway.url, "sec-fetch-site": "same-origin"}):
+            answer = await client.request("DELETE", "/api/v1/nodes/n1", headers=fine)
+            assert "ORIGIN_REFUSED" not in answer.text
+
+
+async def test_change_when_a_named_origin_asks_is_let_in(tmp_path: Path) -> None:
+    friend = "https://dash.example"
+    async with edge_world(tmp_path, Settings(allowed_origins=(friend,))) as open_world:
+        async with open_world.http(identity=open_world.person("monitor")) as client:
+            reasons = []
+            for origin in (friend, "https://dashxexample", friend + ".evil.example"):
+                answer = await client.request("DELETE", "/api/v1/nodes/n1", headers={"origin": origin})
+                reasons.append(answer.json()["details"][0]["reason"])
+    assert reasons == ["ROLE_MISSING", "ORIGIN_REFUSED", "ORIGIN_REFUSED"]
+
+
 async def test_reader_when_it_stands_still_holds_the_subscription_back(world: EdgeWorld) -> None:
     """What is not read waits in the journal; only sockets' buffers fill on the way."""
     bus, place = world.services.events, len(world.services.events.journal)

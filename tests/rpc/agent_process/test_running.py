@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,9 +10,13 @@ from pathlib import Path
 import pytest
 
 from picontroller.agent.admission import membership
+from picontroller.agent.gpio.drivers import PinDriver
+from picontroller.agent.gpio.drivers.sim import SimDriver
+from picontroller.agent.gpio.drivers.simulation import Simulation
+from picontroller.agent.gpio.pins import Level
 from picontroller.agent.settings import Settings
 from picontroller.agent.wiring import Agent, running_agent
-from picontroller.core.clock import SystemClock
+from picontroller.core.clock import Clock, SystemClock
 from picontroller.core.errors import FailedPrecondition, PermissionDenied, Unauthenticated, Unavailable
 from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc.mesh import Mesh
@@ -120,6 +125,40 @@ async def test_agent_when_it_has_not_joined_says_how_to(tmp_path: Path) -> None:
         async with running_agent(SETTINGS, tmp_path / "nothing", SystemClock()):
             pass
     assert caught.value.reason == "NOT_JOINED"
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("tls/identity.pem", "IDENTITY_DAMAGED"),
+        ("tls/trust.json", "IDENTITY_DAMAGED"),
+        ("join.json", "JOIN_DAMAGED"),
+        (None, "NOT_JOINED"),
+    ],
+)
+async def test_agent_when_it_cannot_know_who_it_is_makes_known_outputs_safe_all_the_same(
+    damage: str | None, reason: str, plane: FakeControlPlane, folder: Path, tmp_path: Path
+) -> None:
+    board = SimDriver(Simulation(levels={17: Level.HIGH}), SystemClock())  # GPIO17 is as an agent left it that was killed
+    manager = Mesh(plane.authority.identity(tmp_path / "gpio", "svc/gpio"), {})
+    async with running_agent(SETTINGS, folder, SystemClock()) as agent:
+        await rpc.unary(stub(manager, agent).ControlGPIO, turn_on())
+    await manager.close()
+    if damage is None:
+        membership.forget(folder)
+    else:
+        (folder / damage).write_text("{")
+
+    async def open_driver(settings: Settings, clock: Clock) -> tuple[PinDriver, Callable[[], Awaitable[None]]]:
+        return board, board.live
+
+    assert board.board.level(17) is Level.HIGH
+    with pytest.raises(FailedPrecondition) as caught:
+        async with running_agent(SETTINGS, folder, SystemClock(), open_driver):
+            pass
+    assert caught.value.reason == reason
+    assert board.board.level(17) is Level.LOW
+    assert board.board.held == frozenset()  # the driver was closed
 
 
 async def test_agent_when_the_gateway_is_away_still_serves_and_comes_back(plane: FakeControlPlane, folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from picontroller.core import errors
 from picontroller.core.tasks import cancel_and_wait
 from picontroller.core.tls import joining
 from picontroller.core.tls.identity import IdentityFolder
-from picontroller.identity import local
+from picontroller.identity import local, names
 from picontroller.identity.local import Provisioned
 from picontroller.identity.settings import Settings
 from picontroller.identity.wiring import opened
@@ -207,3 +207,22 @@ async def test_admin_credential_when_worn_is_renewed_by_the_running_service(tmp_
                 await asyncio.sleep(0.01)
         await cancel_and_wait(upkeep)
     assert world.admin().credentials.serial in [event["data"]["serial"] for event in world.events()[6:]]  # type: ignore[index]  # an event's data
+
+
+async def test_provisioning_when_it_keeps_names_leaves_a_gateway_those_it_asked_for(tmp_path: Path) -> None:
+    async def kept(*asked: str, later: timedelta = timedelta(0)) -> tuple[str, ...]:
+        clock = ShiftedClock()
+        clock.shift = later
+        async with opened(tmp_path / "identity", SETTINGS, clock) as registry:
+            await local.provision(registry, tmp_path, MEMBERS, clock, gateway_names=asked, keep_names=True)
+        folder = IdentityFolder(tmp_path / "gateway" / "edge")
+        folder.load()
+        return names.checked(folder.credentials.spiffe_id, names.carried(folder.credentials))
+
+    await provision(tmp_path, "pi.example.org")
+    before = serial(tmp_path, "gateway/edge")
+    assert await kept() == ("pi.example.org",)
+    assert serial(tmp_path, "gateway/edge") == before
+    assert await kept(later=timedelta(days=21)) == ("pi.example.org",)
+    assert serial(tmp_path, "gateway/edge") != before
+    assert await kept("192.0.2.1", later=timedelta(days=21)) == ("192.0.2.1", "pi.example.org")

@@ -14,7 +14,7 @@ from picontroller.agent.admission import membership
 from picontroller.agent.admission.membership import Membership
 from picontroller.core.callers import SpiffeId
 from picontroller.core.clock import SystemClock
-from picontroller.core.errors import Error, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unauthenticated, Unavailable
+from picontroller.core.errors import Error, FailedPrecondition, InvalidArgument, Unauthenticated, Unavailable
 from picontroller.core.rpc.renewal import Issued
 from picontroller.core.tls.joining import JoinTokenParts, new_secret, root_hash
 from tests.fakes.authority import FakeAuthority
@@ -215,57 +215,6 @@ async def test_abuse_107_join_when_the_clock_is_before_the_root_waits_and_sends_
     clock.jump(timedelta(days=101).total_seconds())
     await clock.advance(2)
     assert await asyncio.wait_for(attempt, 5) == Membership(ADDRESS, NODE)
-
-
-class Leaving:
-    def __init__(self, trouble: Error | None = None) -> None:
-        self.trouble = trouble
-        self.told = 0
-
-    async def unregister(self) -> None:
-        if self.trouble is not None:
-            raise self.trouble
-        self.told += 1
-
-
-async def test_leave_when_told_forgets_identity_and_keeps_what_is_known_of_outputs(tmp_path: Path) -> None:
-    await FakeGateway().join(tmp_path)
-    (tmp_path / "lines.json").write_text("{}")
-    gateway = Leaving()
-    await joining.leave(tmp_path, gateway)
-    assert gateway.told == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["agent.lock", "lines.json"]
-
-
-async def test_leave_when_the_node_is_forgotten_already_is_done(tmp_path: Path) -> None:
-    await FakeGateway().join(tmp_path)
-    await joining.leave(tmp_path, Leaving(NotFound("no such node")))
-    assert not membership.identity_of(tmp_path).exists()
-
-
-@pytest.mark.parametrize("trouble", [Unavailable("away"), Unauthenticated("expired")])
-async def test_leave_when_nobody_can_be_told_keeps_the_identity_unless_forced(trouble: Error, tmp_path: Path) -> None:
-    await FakeGateway().join(tmp_path)
-    with pytest.raises(FailedPrecondition, match="--force") as caught:
-        await joining.leave(tmp_path, Leaving(trouble))
-    assert caught.value.reason == "NOT_UNREGISTERED"
-    assert membership.identity_of(tmp_path).exists()
-    await joining.leave(tmp_path, Leaving(trouble), force=True)
-    assert not membership.identity_of(tmp_path).exists()
-
-
-async def test_leave_when_it_is_not_allowed_keeps_the_identity(tmp_path: Path) -> None:
-    await FakeGateway().join(tmp_path)
-    with pytest.raises(PermissionDenied):
-        await joining.leave(tmp_path, Leaving(PermissionDenied("no")), force=True)
-    assert membership.identity_of(tmp_path).exists()
-
-
-async def test_leave_when_an_agent_runs_on_the_folder_is_refused(tmp_path: Path) -> None:
-    await FakeGateway().join(tmp_path)
-    with membership.held(tmp_path), pytest.raises(FailedPrecondition, match="systemctl stop pi-agent") as caught:
-        await joining.leave(tmp_path, Leaving())
-    assert caught.value.reason == "FOLDER_IN_USE"
 
 
 def test_membership_when_missing_or_damaged_says_what_to_do(tmp_path: Path) -> None:

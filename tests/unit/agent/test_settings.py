@@ -11,8 +11,8 @@ from picontroller.agent.admission import tokens
 from picontroller.agent.admission.roots import join_address, split_address
 from picontroller.agent.board import simulated
 from picontroller.agent.board.simulated import SimulatedMetrics
-from picontroller.agent.gpio.drivers.simulation import Simulation
-from picontroller.agent.settings import Settings
+from picontroller.agent.gpio.drivers.simulation import MODELS, Simulation
+from picontroller.agent.settings import SIMULATED_MODELS, Settings
 from picontroller.core import config
 from picontroller.core.config import ConfigurationError
 from picontroller.core.errors import FailedPrecondition, InvalidArgument
@@ -35,11 +35,24 @@ from tests.fakes.clock import FakeClock
         {"chip": "0"},
         {"chip": "/dev/gpiochip4"},
         {"metrics": "0.0.0.0:9100"},
+        {"metrics": "127.0.0.1:65536"},
+        {"simulated_model": "Raspberry Pi 9"},
+        {"simulated_model": ""},
+        {"simulated_model": "Raspberry Pi"},
     ],
 )
 def test_settings_when_they_cannot_be_right_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Settings(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_simulated_models_when_the_settings_allow_them_are_those_of_boards_and_drivers() -> None:
+    for model in SIMULATED_MODELS:
+        settings = Settings(simulated_model=model)
+        assert simulated.board_like(settings.simulated_model).simulated
+        assert Simulation(model=settings.simulated_model).chips()
+    assert {board.model.partition(" Rev")[0] for board in simulated.BOARDS} <= set(SIMULATED_MODELS)
+    assert all(any(model.startswith(known) for model in SIMULATED_MODELS) for known in MODELS)
 
 
 def test_settings_when_read_from_file_and_environment_are_all_documented(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from picontroller.agent.gpio import panel as gpio
 from picontroller.agent.gpio.drivers import Direction, LineEdge, LineSettings, PinBank
 from picontroller.agent.gpio.drivers.gpiod import EVENT_BUFFER, open_driver
 from picontroller.agent.gpio.pins import Edge, Level
 from picontroller.core import errors
+from picontroller.core.clock import SystemClock
 from tests.fakes.gpiochip import FakeKernel
 
 HIGH, LOW = Level.HIGH, Level.LOW
@@ -162,7 +164,7 @@ async def test_reading_when_it_fails_ends_for_that_line_only(tmp_path: Path, cap
             bank.request(bcm, LineSettings(Direction.INPUT, edge=Edge.BOTH))
 
     await driver.perform(work)
-    kernel.requests[12].read_edge_events = lambda max_events: 1 / 0  # type: ignore[method-assign,assignment]  # broken on purpose
+    kernel.requests[12].read_edge_events = lambda max_events: 1 / 0  # type: ignore[method-assign,assignment,return-value]  # broken on purpose
     kernel.drive(12, HIGH)
     kernel.drive(13, HIGH)
     async with asyncio.timeout(10):
@@ -170,7 +172,56 @@ async def test_reading_when_it_fails_ends_for_that_line_only(tmp_path: Path, cap
             await asyncio.sleep(0.001)
     assert [edge.bcm for edge in edges] == [13]
     assert "can't be read any more" in caplog.text
+    assert driver.problems() == ["EDGES_NOT_READ: GPIO12: its edges are not read any more (division by zero); configure the line again"]
     await driver.close()
+
+
+@pytest.mark.parametrize("again", ["reconfigure", "release and request"])
+async def test_reading_when_it_failed_begins_again_with_the_lines_next_configuration(tmp_path: Path, again: str) -> None:
+    kernel = FakeKernel(tmp_path, PI_3)
+    driver = await open_driver(tmp_path, chips=kernel.chip)
+    edges: list[LineEdge] = []
+    driver.listen(edges.extend)
+    both = LineSettings(Direction.INPUT, edge=Edge.BOTH)
+    await driver.perform(lambda bank: bank.request(12, both))
+    read = kernel.requests[12].read_edge_events
+    kernel.requests[12].read_edge_events = lambda max_events: 1 / 0  # type: ignore[method-assign,assignment,return-value]  # broken on purpose
+    kernel.drive(12, HIGH)
+    async with asyncio.timeout(10):
+        while not driver.problems():
+            await asyncio.sleep(0.001)
+    assert edges == []
+
+    def configure(bank: PinBank) -> None:
+        if again == "reconfigure":
+            kernel.requests[12].read_edge_events = read  # type: ignore[method-assign]  # mended
+            bank.reconfigure(12, both)
+        else:
+            bank.release(12)
+            bank.request(12, both)
+
+    await driver.perform(configure)
+    assert driver.problems() == []
+    kernel.drive(12, LOW)
+    async with asyncio.timeout(10):
+        while not edges or edges[-1].level is not LOW:
+            await asyncio.sleep(0.001)
+    assert driver.problems() == []
+    await driver.close()
+
+
+async def test_reading_when_it_failed_is_a_problem_of_the_agents(tmp_path: Path) -> None:
+    kernel = FakeKernel(tmp_path, PI_3)
+    driver = await open_driver(tmp_path, chips=kernel.chip)
+    async with gpio.opened(driver, tmp_path, SystemClock()) as panel:
+        await driver.perform(lambda bank: bank.request(12, LineSettings(Direction.INPUT, edge=Edge.BOTH)))
+        assert panel.problems() == []
+        kernel.requests[12].read_edge_events = lambda max_events: 1 / 0  # type: ignore[method-assign,assignment,return-value]  # broken on purpose
+        kernel.drive(12, HIGH)
+        async with asyncio.timeout(10):
+            while not panel.problems():
+                await asyncio.sleep(0.001)
+        assert [problem.partition(":")[0] for problem in panel.problems()] == ["EDGES_NOT_READ"]
 
 
 async def test_work_when_its_caller_left_before_its_turn_is_dropped(tmp_path: Path) -> None:

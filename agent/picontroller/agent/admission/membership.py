@@ -43,7 +43,9 @@ def load(folder: Path) -> Membership:
             reason="NOT_JOINED",
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FailedPrecondition(f"{path} can't be read: {error}; join again with a fresh token", reason="JOIN_DAMAGED") from error
+        raise FailedPrecondition(
+            f"{path} can't be read: {error}; run: pictl leave --force, then join again with a fresh token", reason="JOIN_DAMAGED"
+        ) from error
 
 
 def save(folder: Path, membership: Membership) -> None:

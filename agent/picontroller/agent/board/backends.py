@@ -11,6 +11,9 @@ from picontroller.agent.gpio.drivers import PinDriver
 from picontroller.agent.settings import Settings
 from picontroller.core.clock import Clock
 
+OpenDriver = Callable[[Settings, Clock], Awaitable[tuple[PinDriver, Callable[[], Awaitable[None]]]]]
+"""Opens a driver; see ``open_driver``."""
+
 
 class Metrics(Protocol):
     """The machine's state."""

@@ -71,7 +71,7 @@ class Lines:
         """Return what is wrong, one line each, beginning with a word in capitals."""
         names = [name_of(line.pin.bcm) for line in self.uncontrolled()]
         lost = [f"LINE_NOT_HELD: {', '.join(names)}: outputs whose safe state can't be kept; see the log"] if names else []
-        return [*lost, self._damage] if self._damage else lost
+        return [*lost, *([self._damage] if self._damage else []), *self._driver.problems()]
 
     async def start(self) -> None:
         """Bring all known outputs to their safe states. To be called once, before anything else."""

@@ -39,7 +39,7 @@ def connection_manager(
         route_config=table,
         http_filters=chain,
         access_log=[_access_log(access_log)],
-        local_reply_config=replies.config(),
+        local_reply_config=replies.config(routes.foreign(settings)),
         server_name="pi-controller",
         server_header_transformation="OVERWRITE",
         upgrade_configs=[{"upgrade_type": "websocket", "enabled": False}],

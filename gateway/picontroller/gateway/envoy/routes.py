@@ -4,6 +4,7 @@ REST paths have no routes of their own: the transcoder turns them into gRPC path
 know, so routes to the bridge switch it off.
 """
 
+import re
 from collections.abc import Iterable
 
 from picontroller.gateway.envoy.descriptors import PUBLIC
@@ -15,6 +16,7 @@ BUFFER = "envoy.filters.http.buffer"
 LIMITER = "envoy.filters.http.local_ratelimit"
 EVENTS = "/api/v1/events/ws"
 ISSUE = ("/api/v1/certificates:issue", "/picontroller.v1.IdentityService/IssueCertificate")
+FOREIGN = "pages of other sites may not change anything here; name them in [gateway] allowed_origins"
 OPEN_PATHS = ("/", "/ca.pem", "/healthz", "/readyz")
 OPEN_PREFIX = "/assets/"
 ELSEWHERE = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection", "grpc.health.v1.Health")
@@ -28,6 +30,7 @@ def table(settings: Settings, members: Iterable[str]) -> Json:
         "name": "edge",
         "domains": ["*"],
         "routes": [
+            _foreign(settings),
             *pages,
             _page({"prefix": OPEN_PREFIX}),
             _events(),
@@ -78,6 +81,31 @@ def _events() -> Json:
             "upgrade_configs": [{"upgrade_type": "websocket", "enabled": True}],
         },
         "typed_per_filter_config": disabled(TRANSCODER) | _unbuffered(),
+    }
+
+
+def foreign(settings: Settings) -> list[Json]:
+    """Return what the headers of a change are like that a page of another site asks for.
+
+    A browser sends simple requests, those without a body among them, to any site with its user's certificate and without asking first; it
+    does say where the page is from. A route can't compare ``origin`` with ``host``, so that our own pages are known by the browser's word.
+    """
+    allowed = "|".join(re.escape(origin) for origin in settings.allowed_origins)
+    conditions: list[Json] = [
+        {"name": ":method", "string_match": {"safe_regex": {"regex": "POST|PUT|PATCH|DELETE"}}},
+        {"name": "origin", "present_match": True},
+        {"name": "sec-fetch-site", "string_match": {"exact": "same-origin"}, "invert_match": True, "treat_missing_header_as_empty": True},
+    ]
+    if allowed:
+        conditions.append({"name": "origin", "string_match": {"safe_regex": {"regex": allowed}}, "invert_match": True})
+    return conditions
+
+
+def _foreign(settings: Settings) -> Json:
+    return {
+        "match": {"prefix": "/", "headers": foreign(settings)},
+        "direct_response": {"status": 403, "body": {"inline_string": FOREIGN}},
+        "typed_per_filter_config": disabled(TRANSCODER),
     }
 
 

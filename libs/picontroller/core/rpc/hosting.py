@@ -1,6 +1,7 @@
 """Running services in this process: one, or all of them. The same code either way."""
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -121,6 +122,16 @@ async def until_signalled(on_signal: Callable[[], None] | None = None) -> AsyncI
         with suppress(ValueError, RuntimeError):
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+
+
+def settle() -> None:
+    """Take what this process has built so far out of garbage collection. To be called once, by a process that is up.
+
+    Everything imported and wired lives as long as the process, and a full collection stops all calls while it looks through that (33 ms
+    for one service).
+    """
+    gc.collect()
+    gc.freeze()
 
 
 async def healthy(channel: grpc.aio.Channel, seconds: float) -> bool:

@@ -100,6 +100,11 @@ class Renewal:
         self._due_monotonic = 0.0
         self._blocked_until = float("-inf")
         self._trust_due = float("-inf")
+        self._wanted_now = False
+
+    def renew_now(self) -> None:
+        """Have the next step renew whatever the certificate's age, for example because it lacks a name."""
+        self._wanted_now = True
 
     async def run(self) -> None:
         """Renew and refresh until cancelled."""
@@ -124,7 +129,7 @@ class Renewal:
             self._planned_for = credentials.serial
             self._jitter = _life(credentials) / 20 * random.random()  # noqa: S311 - jitter, not a secret
             self._due_monotonic = now + self._wall_seconds(credentials)
-        due = min(self._wall_seconds(credentials), self._due_monotonic - now)
+        due = 0.0 if self._wanted_now else min(self._wall_seconds(credentials), self._due_monotonic - now)
         return max(due, self._blocked_until - now)
 
     def _wall_seconds(self, credentials: Credentials) -> float:
@@ -140,7 +145,7 @@ class Renewal:
         except (Error, OSError) as error:
             self._failed(old, error)
             return
-        self._failures = 0
+        self._failures, self._wanted_now = 0, False
         # One that looks due at once means that our clock is wrong: asking again would bring another like it.
         self._blocked_until = self._clock.monotonic() + _life(fresh).total_seconds() / 10
         log.info("certificate renewed", extra={"identity": str(fresh.spiffe_id), "serial": fresh.serial, "expires": str(fresh.not_after)})

@@ -171,6 +171,10 @@ class PinDriver(Protocol):
         """Report edges to ``listener``, in batches, from wherever the driver works: it must be quick and may be called in a thread."""
         ...
 
+    def problems(self) -> list[str]:
+        """Return what no caller was told because it happened by itself, one line each: EDGES_NOT_READ. From any thread."""
+        ...
+
     async def close(self) -> None:
         """Let all lines go. Waits for work that has begun; work that comes later raises Unavailable."""
         ...

@@ -125,6 +125,10 @@ class GpiodDriver:
         """Report edges to ``listener``, from the driver's thread."""
         self._bank.listener = listener
 
+    def problems(self) -> list[str]:
+        """Return which lines' edges are not read."""
+        return self._bank.problems()
+
     async def close(self) -> None:
         """Let all lines go and end the thread."""
         try:
@@ -143,6 +147,7 @@ class GpiodBank:
         self._worker = worker
         self._requests: dict[int, gpiod.LineRequest] = {}
         self._sequences: dict[int, int] = {}
+        self._unread: dict[int, str] = {}
 
     def info(self, bcm: int) -> LineInfo:
         """Return what is known of a line."""
@@ -161,7 +166,7 @@ class GpiodBank:
             raise _translated(error, bcm, self._consumer(bcm)) from error
         self._requests[bcm] = request
         self._sequences[bcm] = 0
-        self._worker.watch(request.fd, partial(self._read, bcm, request))
+        self._watch(bcm, request)
 
     def reconfigure(self, bcm: int, settings: LineSettings) -> None:
         """Change a line."""
@@ -169,6 +174,8 @@ class GpiodBank:
             self._held(bcm).reconfigure_lines({bcm: _line_settings(settings)})
         except OSError as error:
             raise _translated(error, bcm, "") from error
+        if bcm in self._unread:
+            self._watch(bcm, self._requests[bcm])  # a fresh attempt; when it fails as well, it is said again
 
     def set(self, levels: Mapping[int, Level]) -> None:
         """Drive outputs, one after the other."""
@@ -191,6 +198,7 @@ class GpiodBank:
     def release(self, bcm: int) -> None:
         """Let a line go."""
         request = self._requests.pop(bcm, None)
+        self._unread.pop(bcm, None)
         if request is not None:
             self._worker.unwatch(request.fd)
             request.release()
@@ -200,6 +208,20 @@ class GpiodBank:
         for bcm in list(self._requests):
             self.release(bcm)
         self._chip.close()
+
+    def problems(self) -> list[str]:
+        """Return which lines' edges are not read, and why. May be called from any thread."""
+        return [
+            f"EDGES_NOT_READ: {name_of(bcm)}: its edges are not read any more ({why}); configure the line again"
+            for bcm, why in sorted(self._unread.copy().items())
+        ]
+
+    def _watch(self, bcm: int, request: gpiod.LineRequest) -> None:
+        self._unread.pop(bcm, None)
+        self._worker.watch(request.fd, partial(self._read, bcm, request), partial(self._lost, bcm))
+
+    def _lost(self, bcm: int, error: Exception) -> None:
+        self._unread[bcm] = str(error) or type(error).__name__
 
     def _held(self, bcm: int) -> gpiod.LineRequest:
         request = self._requests.get(bcm)

@@ -61,6 +61,10 @@ class SimDriver:
         """Report edges to ``listener``."""
         self.board.listener = listener
 
+    def problems(self) -> list[str]:
+        """Return nothing: what a simulated board lacks, its user took away."""
+        return []
+
     async def close(self) -> None:
         """Let all lines go."""
         self._closed = True

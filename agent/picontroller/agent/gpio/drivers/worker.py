@@ -11,13 +11,20 @@ import select
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from picontroller.core.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+class Reader(NamedTuple):
+    """What is done with a descriptor: ``read`` when it is ready, ``failed`` once when that raised. Neither blocks."""
+
+    read: Callable[[], None]
+    failed: Callable[[Exception], None]
 
 
 class Worker:
@@ -28,7 +35,7 @@ class Worker:
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll = select.poll()
         self._poll.register(self._bell, select.POLLIN)
-        self._readers: dict[int, Callable[[], None]] = {}
+        self._readers: dict[int, Reader] = {}
         self._mutex = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -55,9 +62,9 @@ class Worker:
             os.eventfd_write(self._bell, 1)
         return await asyncio.wrap_future(future)
 
-    def watch(self, descriptor: int, read: Callable[[], None]) -> None:
-        """Call ``read`` in the thread whenever ``descriptor`` has something to read."""
-        self._readers[descriptor] = read
+    def watch(self, descriptor: int, read: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+        """Call ``read`` in the thread whenever ``descriptor`` has something to read; when that raises, stop and call ``failed``."""
+        self._readers[descriptor] = Reader(read, failed)
         self._poll.register(descriptor, select.POLLIN)
 
     def unwatch(self, descriptor: int) -> None:
@@ -98,11 +105,12 @@ class Worker:
             job()
 
     def _read(self, descriptor: int) -> None:
-        read = self._readers.get(descriptor)
-        if read is None:  # given up by work that ran since the poll
+        reader = self._readers.get(descriptor)
+        if reader is None:  # given up by work that ran since the poll
             return
         try:
-            read()
-        except Exception:
+            reader.read()
+        except Exception as error:
             log.exception("a descriptor can't be read any more", extra={"descriptor": descriptor})
             self.unwatch(descriptor)
+            reader.failed(error)
