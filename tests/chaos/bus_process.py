@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from picontroller.core.clock import SystemClock
-from picontroller.core.rpc.hosting import Manners, serving, until_signalled
+from picontroller.core.rpc.hosting import Manners, serving, settle, until_signalled
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.rpc.validation import default_validator
 from picontroller.core.rpc.wiring import Surroundings
@@ -34,6 +34,7 @@ async def serve(folder: Path, address: str) -> None:
         build(surroundings) as service,
         serving(service, identity, [address], Manners(default_validator(), clock, grace_seconds=1)),
     ):
+        settle()
         print("ready", flush=True)
         await stopping.wait()
 

@@ -79,6 +79,9 @@ def test_up_when_interrupted_ends_with_0_and_leaves_no_process(tmp_path: Path) -
         ("[log\n", "config.toml", "is not TOML"),
         ("\ufeff[log]\n", "config.toml", "is not TOML"),
         ("[mesh]\nmetrics = \"0.0.0.0:9000\"\n", "MeshSettings", "loopback"),
+        ("[mesh]\nmetrics = \"127.0.0.1:65536\"\n", "metrics", "HOST:PORT"),
+        ("[mesh]\ngpio = \"gpio.example\"\n", "gpio", "HOST:PORT"),
+        ("[gateway]\nenvoy_file = \"/nonexistent/envoy\"\n", "envoy_file", "/nonexistent/envoy"),
     ],
 )  # fmt: skip
 def test_abuse_94_broken_configuration_is_told_with_its_place_and_starts_nothing(tmp_path: Path, text: str, place: str, told: str) -> None:
@@ -108,6 +111,22 @@ def test_abuse_96_taken_port_is_one_line_and_nothing_is_started(tmp_path: Path) 
     assert done.returncode == 5
     assert address in done.stderr
     assert "--listen" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("verb", [["up"], ["serve", "identity"], ["serve", "gateway"]])
+@pytest.mark.parametrize("which", ["listen", "metrics"])
+def test_abuse_96_port_that_is_taken_is_one_line_with_the_next_step_for_every_verb(tmp_path: Path, verb: list[str], which: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        listen, environ = (address, {}) if which == "listen" else ("127.0.0.1:0", {"PICONTROLLER_MESH__METRICS": address})
+        done = run(*verb, "--data-dir", str(tmp_path / "data"), "--listen", listen, environ=environ)
+    assert done.returncode == 5, done.stderr
+    assert address in done.stderr
+    assert ("--listen" if which == "listen" else "[mesh]") in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "data").exists()
 

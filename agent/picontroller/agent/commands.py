@@ -37,7 +37,7 @@ Read = Callable[[Path | None], Mapping[str, Any]]
 async def run(settings: Settings, data_dir: Path) -> None:
     """Run the agent until SIGTERM or SIGINT: outputs safe, calls in flight finished, then the end. Prints the address once it serves."""
     from picontroller.agent.wiring import running_agent  # here and below: whoever joins needs no server
-    from picontroller.core.rpc.hosting import until_signalled
+    from picontroller.core.rpc.hosting import settle, until_signalled
 
     clock = SystemClock()
     async with AsyncExitStack() as stack:
@@ -48,6 +48,7 @@ async def run(settings: Settings, data_dir: Path) -> None:
         metrics = "" if settings.metrics is None else f", metrics on {_serve_metrics(settings.metrics, stack)}"  # after outputs are safe
         sys.stdout.write(f"agent of node {agent.node_id} serves on {agent.address}{metrics}\n")
         sys.stdout.flush()
+        settle()
         supervision.notify("READY=1")
         await stopping.wait()
 

@@ -1,5 +1,6 @@
 """The gateway's settings."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,8 @@ class Settings:
         for origin in self.allowed_origins:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"allowed_origins must be like https://host[:port], not {origin!r}")
+        if self.envoy_file is not None and not os.access(self.envoy_file, os.X_OK):
+            raise ValueError(f"envoy_file must be a program that exists, not {str(self.envoy_file)!r}")
         if not 1 <= self.header_kib <= 96:
             raise ValueError(f"header_kib must be 1 to 96, not {self.header_kib}")
         for name in ("body_bytes", "connections", "requests_per_second", "joins_per_second", "log_bytes", "start_seconds", "token_seconds"):

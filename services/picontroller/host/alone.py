@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from picontroller.core.clock import SystemClock
-from picontroller.core.rpc import metrics
-from picontroller.core.rpc.hosting import until_signalled
+from picontroller.core.rpc.hosting import settle, until_signalled
+from picontroller.host import ports
 from picontroller.host.announcing import Announcer
 from picontroller.host.configuration import Reloading
 from picontroller.host.layout import open_layout
@@ -36,28 +36,39 @@ def addresses_in(settings: Any) -> Mapping[str, str]:
 
 async def serve(said: Alone, sections: dict[str, Any]) -> None:
     """Serve until a signal comes. Prints the bound address on standard output once it is up."""
+    mesh_settings = sections["mesh"]
+    addresses, listen = addresses_in(mesh_settings), _listen(said)
+    if not listen.startswith("unix:"):
+        ports.refuse_taken(listen)
+    with ports.serving_metrics(mesh_settings.metrics) as port:
+        open_layout(said.data_dir)
+        async with until_signalled() as stopping:
+            if said.name == "identity":
+                await _provision(said, sections)
+            if said.name == "gateway":
+                await _serve_gateway(said, sections, addresses, stopping, port)
+            else:
+                await _serve_service(said, sections, addresses, stopping, port)
+
+
+def _listen(said: Alone) -> str:
+    return said.listen or f"127.0.0.1:{GATEWAY_PORT if said.name == 'gateway' else SERVICES[said.name].port}"
+
+
+async def _serve_service(said: Alone, sections: dict[str, Any], addresses: Mapping[str, str], stopping: asyncio.Event, port: int) -> None:
     clock, layout, mesh_settings = SystemClock(), open_layout(said.data_dir), sections["mesh"]
-    addresses = addresses_in(mesh_settings)
-    async with until_signalled() as stopping:
-        if said.name == "identity":
-            await _provision(said, sections)
-        port = metrics.serve(*_host_port(mesh_settings.metrics))[0]
-        if said.name == "gateway":
-            await _serve_gateway(said, sections, addresses, stopping)
-            return
-        listen = said.listen or f"127.0.0.1:{SERVICES[said.name].port}"
-        async with running_service(
-            said.name,
-            layout,
-            sections[said.name],
-            addresses,
-            [listen],
-            clock,
-            grace_seconds=mesh_settings.grace_seconds,
-            patience_seconds=0 if said.name == "identity" else PATIENCE_SECONDS,
-        ) as running:
-            print(f"{said.name} serves on {running.addresses[0]}, metrics on 127.0.0.1:{port}", flush=True)  # noqa: T201 - the contract: port 0 is printed
-            await _until_stopped(said, sections, addresses, stopping)
+    async with running_service(
+        said.name,
+        layout,
+        sections[said.name],
+        addresses,
+        [_listen(said)],
+        clock,
+        grace_seconds=mesh_settings.grace_seconds,
+        patience_seconds=0 if said.name == "identity" else PATIENCE_SECONDS,
+    ) as running:
+        print(f"{said.name} serves on {running.addresses[0]}, metrics on 127.0.0.1:{port}", flush=True)  # noqa: T201 - the contract: port 0 is printed
+        await _until_stopped(said, sections, addresses, stopping)
 
 
 async def _until_stopped(said: Alone, sections: dict[str, Any], addresses: Mapping[str, str], stopping: asyncio.Event) -> None:
@@ -65,6 +76,7 @@ async def _until_stopped(said: Alone, sections: dict[str, Any], addresses: Mappi
     identity = await identity_in(layout, said.name, clock)
     async with Announcer(identity, addresses) as announcer:
         reloading = asyncio.create_task(Reloading(said.config_path, sections, announcer.announce, clock).run())
+        settle()
         try:
             await stopping.wait()
         finally:
@@ -77,17 +89,11 @@ async def _provision(said: Alone, sections: dict[str, Any]) -> None:
     await enrol(open_layout(said.data_dir), sections, SystemClock(), gateway_names=said.san, keep_names=True)
 
 
-async def _serve_gateway(said: Alone, sections: dict[str, Any], addresses: Mapping[str, str], stopping: asyncio.Event) -> None:
+async def _serve_gateway(said: Alone, sections: dict[str, Any], addresses: Mapping[str, str], stopping: asyncio.Event, port: int) -> None:
     from picontroller.host.edge import running_gateway
 
     clock, layout = SystemClock(), open_layout(said.data_dir)
     await identity_in(layout, "gateway", clock, patience_seconds=PATIENCE_SECONDS)
-    listen = said.listen or f"127.0.0.1:{GATEWAY_PORT}"
-    async with running_gateway(layout, sections["gateway"], addresses, listen, clock, san=said.san) as gateway:
-        print(f"gateway serves on {gateway.url}", flush=True)  # noqa: T201 - the contract: port 0 is printed
+    async with running_gateway(layout, sections["gateway"], addresses, _listen(said), clock, san=said.san) as gateway:
+        print(f"gateway serves on {gateway.url}, metrics on 127.0.0.1:{port}", flush=True)  # noqa: T201 - the contract: port 0 is printed
         await _until_stopped(said, sections, addresses, stopping)
-
-
-def _host_port(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)

@@ -11,7 +11,6 @@ from picontroller.host.embedded import Ready
 def show(ready: Ready) -> None:
     """Print the banner on standard output."""
     admin = ready.layout.admin
-    address = ready.url.removeprefix("https://")
     pictl = _command()
     sys.stdout.write(
         f"""
@@ -28,12 +27,21 @@ Try in another terminal:
 
 To join a Pi:
   {pictl} token create    here; it prints the token
-  pictl join {address} --token-file -    on the Pi
+  {_joining(ready)}
 
 Ctrl-C drains and stops everything.
 """
     )
     sys.stdout.flush()
+
+
+def _joining(ready: Ready) -> str:
+    """Return how a Pi joins: never at an address that means the Pi itself there."""
+    if not ready.join_address:
+        return (
+            "a Pi can't reach this address: start again with --listen 0.0.0.0:8443 --san NAME, where NAME is how the Pi finds this machine"
+        )
+    return f"pictl join {ready.join_address} --token-file -    on the Pi"
 
 
 def _command() -> str:

@@ -8,7 +8,6 @@ import asyncio
 import json
 import logging
 import os
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -20,9 +19,9 @@ from picontroller.core.clock import Clock, SystemClock
 from picontroller.core.contexts import Context
 from picontroller.core.errors import FailedPrecondition, Unavailable
 from picontroller.core.files import write_atomically
-from picontroller.core.rpc import metrics
-from picontroller.core.rpc.hosting import healthy, until_signalled
+from picontroller.core.rpc.hosting import healthy, settle, until_signalled
 from picontroller.core.rpc.mesh import Mesh
+from picontroller.host import ports
 from picontroller.host.announcing import Announcer
 from picontroller.host.configuration import Reloading
 from picontroller.host.edge import running_gateway
@@ -57,10 +56,12 @@ class Ready:
     layout: Layout
     fingerprint: str
     metrics_port: int
+    join_address: str
+    """Where a Pi joins, ``HOST:PORT``; empty when only this machine gets here."""
 
     def as_json(self) -> dict[str, object]:
         """Return what ``--ready-file`` receives."""
-        admin = self.layout.admin
+        admin = self.layout.admin.absolute()
         return {
             "url": self.url,
             "ca_file": str(admin / "ca.pem"),
@@ -71,28 +72,14 @@ class Ready:
         }
 
 
-def refuse_taken(listen: str) -> None:
-    """Raise FailedPrecondition when ``listen`` can't be bound, before anything is started."""
-    host, _, port = listen.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host.strip("[]"), int(port)))
-        except (OSError, OverflowError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise FailedPrecondition(
-                f"{listen} can't be used: {reason}; choose another with --listen", reason="ADDRESS_UNAVAILABLE"
-            ) from error
-
-
 async def up(said: Up, sections: dict[str, Any], told: Callable[[Ready], None]) -> None:
     """Run everything until a signal comes; call ``told`` once all is healthy."""
     clock = SystemClock()
-    refuse_taken(said.listen)
+    ports.refuse_taken(said.listen)
     async with until_signalled() as stopping, running(said, sections, clock) as ready:
         if said.ready_file:
             write_atomically(said.ready_file, json.dumps(ready.as_json()).encode())
+        settle()
         told(ready)
         try:
             await stopping.wait()
@@ -104,14 +91,18 @@ async def up(said: Up, sections: dict[str, Any], told: Callable[[Ready], None]) 
 @asynccontextmanager
 async def running(said: Up, sections: dict[str, Any], clock: Clock) -> AsyncIterator[Ready]:
     """Run everything until the block is left; what is inside starts when all is healthy."""
+    async with AsyncExitStack() as stack:
+        metrics_port = stack.enter_context(ports.serving_metrics(sections["mesh"].metrics))
+        yield await stack.enter_async_context(_everything(said, sections, clock, metrics_port))
+
+
+@asynccontextmanager
+async def _everything(said: Up, sections: dict[str, Any], clock: Clock, metrics_port: int) -> AsyncIterator[Ready]:
     layout = open_layout(said.data_dir)
     fingerprint = await enrol(layout, sections, clock, gateway_names=[*said.san, said.listen.rpartition(":")[0].strip("[]")])
     sockets = layout.sockets()
     addresses = {name: f"unix:{sockets / name}.sock" for name in SERVICES}
-    metrics_host, _, metrics_at = sections["mesh"].metrics.rpartition(":")
     async with AsyncExitStack() as stack:
-        metrics_port, server, _ = metrics.serve(metrics_host.strip("[]"), int(metrics_at))
-        stack.callback(server.shutdown)
         for name in SERVICES:
             (sockets / f"{name}.sock").unlink(missing_ok=True)
             await stack.enter_async_context(
@@ -127,7 +118,7 @@ async def running(said: Up, sections: dict[str, Any], clock: Clock) -> AsyncIter
         announcer = await stack.enter_async_context(Announcer(await identity_in(layout, "identity", clock), addresses))
         reloading = asyncio.create_task(Reloading(said.config_path, sections, announcer.announce, clock).run())
         stack.callback(reloading.cancel)
-        ready = Ready(gateway.url, layout, fingerprint, metrics_port)
+        ready = Ready(gateway.url, layout, fingerprint, metrics_port, ports.outward(said.listen, gateway.port, said.san))
         _remember_context(ready)
         yield ready
 

@@ -41,7 +41,9 @@ async def provision(
     """Make ``<root>/<member>/tls`` for each member, ``<root>/gateway/edge`` beside the gateway's, and ``<root>/admin``.
 
     ``gateway_names`` are addresses and DNS names by which the gateway is reached (listen addresses, ``--san``); those that mean every
-    address are left out. ``keep_names`` leaves the gateway what it has besides: one that runs elsewhere asks for its names itself. Raises InvalidArgument or PermissionDenied for a name that no certificate may carry.
+    address are left out. ``keep_names`` leaves the gateway what it has besides: one that runs elsewhere asks for its names itself.
+
+    Raises InvalidArgument or PermissionDenied for a name that no certificate may carry.
     """
     further = names.reachable(gateway_names)
     done = []

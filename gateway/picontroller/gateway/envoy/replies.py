@@ -4,6 +4,8 @@ gRPC callers are left out: Envoy tells them in trailers, and a body would end up
 content type from the transcoder on, and is known by the path it had.
 """
 
+from collections.abc import Sequence
+
 from picontroller.core.rpc.errors import DOMAIN
 from picontroller.gateway.envoy.typed import Json
 
@@ -37,12 +39,23 @@ _TRANSCODED: Json = {"header_filter": {"header": {"name": "x-envoy-original-path
 _NOT_GRPC: Json = {"or_filter": {"filters": [_NO_GRPC_TYPE, _TRANSCODED]}}
 
 
-def config() -> Json:
-    """Return the connection manager's ``local_reply_config``."""
+def config(foreign: Sequence[Json]) -> Json:
+    """Return the connection manager's ``local_reply_config``. ``foreign`` matches the headers of what other sites' pages ask for."""
     known = [_mapper(_both(_NOT_GRPC, _status(status)), _body(code, reason)) for status, code, reason in _KNOWN]
-    # The only 403 of Envoy's own is a token for another audience, which proves nobody: that is 401, for gRPC too.
+    pages: Json = {"and_filter": {"filters": [_status(403), *({"header_filter": {"header": header}} for header in foreign)]}}
+    refused = _mapper(_both(_NOT_GRPC, pages), _body(7, "ORIGIN_REFUSED"))
+    # The only other 403 of Envoy's own is a token for another audience, which proves nobody: that is 401, for gRPC too.
     stranger = _mapper(_both(_NOT_GRPC, _status(403)), _body(16, "TOKEN_INVALID")) | {"status_code": 401}
-    return {"mappers": [*known, stranger, {"filter": _status(403), "status_code": 401}, _mapper(_NOT_GRPC, _body(2, "UNKNOWN"))]}
+    return {
+        "mappers": [
+            *known,
+            refused,
+            {"filter": pages},
+            stranger,
+            {"filter": _status(403), "status_code": 401},
+            _mapper(_NOT_GRPC, _body(2, "UNKNOWN")),
+        ]
+    }
 
 
 def _body(code: int, reason: str) -> Json:

@@ -94,6 +94,8 @@ def foreign(settings: Settings) -> list[Json]:
     conditions: list[Json] = [
         {"name": ":method", "string_match": {"safe_regex": {"regex": "POST|PUT|PATCH|DELETE"}}},
         {"name": "origin", "present_match": True},
+        # The transcoder makes each request a POST and has its route chosen again; no page may send this header without asking.
+        {"name": "x-envoy-original-method", "present_match": True, "invert_match": True},
         {"name": "sec-fetch-site", "string_match": {"exact": "same-origin"}, "invert_match": True, "treat_missing_header_as_empty": True},
     ]
     if allowed:

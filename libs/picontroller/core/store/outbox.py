@@ -53,38 +53,21 @@ class Outbox:
     async def run(self) -> None:
         """Publish what is there and what comes. Ends only by cancellation or with the publisher's error; run it again then."""
         epoch = await self._database.write(_epoch)
-        done = forgotten = 0
         while True:
             self._changed.clear()
-            rows = await self._database.read(lambda connection, done=done: _oldest(connection, done))  # type: ignore[misc]  # default binds the loop's value
+            rows = await self._database.read(_oldest)
             if not rows:
-                if not await self._stirred() and forgotten < done:
-                    forgotten = await self._forgotten(done)
+                try:
+                    async with asyncio.timeout(BACKSTOP_SECONDS):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pass  # a look now and then costs nothing and forgives a missed notice
                 continue
             try:
                 done = await self._publisher.publish(epoch, rows[0][0], [event for _, event in rows])
             except InvalidArgument:
                 done = await self._publish_singly(epoch, rows)
-            if done - forgotten >= BATCH:
-                forgotten = await self._forgotten(done)
-
-    async def _stirred(self) -> bool:
-        """Wait for a commit, and return whether there was one. A look now and then costs nothing and forgives a missed notice."""
-        try:
-            async with asyncio.timeout(BACKSTOP_SECONDS):
-                await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    async def _forgotten(self, done: int) -> int:
-        """Forget what is safe on the bus, many events or a while at a time.
-
-        After each publication it would cost a second commit, and flush of the disk, for every event. What a crash leaves is published
-        again, and the bus knows it.
-        """
-        await self._database.write(lambda connection: _forget(connection, done))
-        return done
+            await self._database.write(lambda connection, done=done: _forget(connection, done))  # type: ignore[misc]  # default binds the loop's value
 
     async def _publish_singly(self, epoch: str, rows: Sequence[tuple[int, Event]]) -> int:
         """Publish one by one and leave out what the bus refuses, or one bad event would hold up all others for ever.
@@ -107,10 +90,10 @@ def _epoch(connection: apsw.Connection) -> str:
     return str(found)
 
 
-def _oldest(connection: apsw.Connection, done: int) -> list[tuple[int, Event]]:
+def _oldest(connection: apsw.Connection) -> list[tuple[int, Event]]:
     found: list[tuple[int, Event]] = []
     total = 0
-    for sequence, text in connection.execute("SELECT sequence, event FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?", (done, BATCH)):
+    for sequence, text in connection.execute("SELECT sequence, event FROM outbox ORDER BY sequence LIMIT ?", (BATCH,)):
         total += len(text)
         if found and total > BATCH_CHARACTERS:
             break

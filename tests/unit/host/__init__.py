@@ -1,0 +1,1 @@
+"""The host without a process: what it says and refuses."""
