@@ -1,7 +1,7 @@
 """``python -m tests.bench.gpio_write``: WritePins through the GPIO manager against the same write made straight to the agent.
 
 The agent is a process of its own. The manager and the event bus it publishes to are another, hosted together as in ``pictl up``, with
-their files in ``PICONTROLLER_BENCH_DIR`` (the system's temporary folder when unset). This process calls both in turns over mutual TLS, so
+their files in ``PICONTROLLER_BENCH_DIR`` (a temporary folder when unset). This process calls both in turns over mutual TLS, so
 that whatever else the machine does hits both alike. A write through the manager is on the manager's disk when it is acknowledged, which a
 write to the agent need not be: ``commit_p50_ms`` is a bare commit of one row with ``synchronous=FULL`` in the same run. Prints JSON, times
 in milliseconds, each the median of the runs.

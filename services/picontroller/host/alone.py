@@ -10,7 +10,7 @@ from picontroller.core.clock import SystemClock
 from picontroller.core.rpc.hosting import settle, until_signalled
 from picontroller.host import ports
 from picontroller.host.announcing import Announcer
-from picontroller.host.configuration import Reloading
+from picontroller.host.configuration import Reloading, hangups
 from picontroller.host.layout import open_layout
 from picontroller.host.members import identity_in, running_service
 from picontroller.host.services import GATEWAY_PORT, SERVICES
@@ -40,22 +40,24 @@ async def serve(said: Alone, sections: dict[str, Any]) -> None:
     addresses, listen = addresses_in(mesh_settings), _listen(said)
     if not listen.startswith("unix:"):
         ports.refuse_taken(listen)
-    with ports.serving_metrics(mesh_settings.metrics) as port:
+    with hangups() as asked, ports.serving_metrics(mesh_settings.metrics) as port:
         open_layout(said.data_dir)
         async with until_signalled() as stopping:
             if said.name == "identity":
                 await _provision(said, sections)
             if said.name == "gateway":
-                await _serve_gateway(said, sections, addresses, stopping, port)
+                await _serve_gateway(said, sections, addresses, stopping, port, asked)
             else:
-                await _serve_service(said, sections, addresses, stopping, port)
+                await _serve_service(said, sections, addresses, stopping, port, asked)
 
 
 def _listen(said: Alone) -> str:
     return said.listen or f"127.0.0.1:{GATEWAY_PORT if said.name == 'gateway' else SERVICES[said.name].port}"
 
 
-async def _serve_service(said: Alone, sections: dict[str, Any], addresses: Mapping[str, str], stopping: asyncio.Event, port: int) -> None:
+async def _serve_service(
+    said: Alone, sections: dict[str, Any], addresses: Mapping[str, str], stopping: asyncio.Event, port: int, asked: asyncio.Event
+) -> None:
     clock, layout, mesh_settings = SystemClock(), open_layout(said.data_dir), sections["mesh"]
     async with running_service(
         said.name,
@@ -68,14 +70,16 @@ async def _serve_service(said: Alone, sections: dict[str, Any], addresses: Mappi
         patience_seconds=0 if said.name == "identity" else PATIENCE_SECONDS,
     ) as running:
         print(f"{said.name} serves on {running.addresses[0]}, metrics on 127.0.0.1:{port}", flush=True)  # noqa: T201 - the contract: port 0 is printed
-        await _until_stopped(said, sections, addresses, stopping)
+        await _until_stopped(said, sections, addresses, stopping, asked)
 
 
-async def _until_stopped(said: Alone, sections: dict[str, Any], addresses: Mapping[str, str], stopping: asyncio.Event) -> None:
+async def _until_stopped(
+    said: Alone, sections: dict[str, Any], addresses: Mapping[str, str], stopping: asyncio.Event, asked: asyncio.Event
+) -> None:
     clock, layout = SystemClock(), open_layout(said.data_dir)
     identity = await identity_in(layout, said.name, clock)
     async with Announcer(identity, addresses) as announcer:
-        reloading = asyncio.create_task(Reloading(said.config_path, sections, announcer.announce, clock).run())
+        reloading = asyncio.create_task(Reloading(said.config_path, sections, announcer.announce, clock).run(asked))
         settle()
         try:
             await stopping.wait()
@@ -89,11 +93,13 @@ async def _provision(said: Alone, sections: dict[str, Any]) -> None:
     await enrol(open_layout(said.data_dir), sections, SystemClock(), gateway_names=said.san, keep_names=True)
 
 
-async def _serve_gateway(said: Alone, sections: dict[str, Any], addresses: Mapping[str, str], stopping: asyncio.Event, port: int) -> None:
+async def _serve_gateway(
+    said: Alone, sections: dict[str, Any], addresses: Mapping[str, str], stopping: asyncio.Event, port: int, asked: asyncio.Event
+) -> None:
     from picontroller.host.edge import running_gateway
 
     clock, layout = SystemClock(), open_layout(said.data_dir)
     await identity_in(layout, "gateway", clock, patience_seconds=PATIENCE_SECONDS)
     async with running_gateway(layout, sections["gateway"], addresses, _listen(said), clock, san=said.san) as gateway:
         print(f"gateway serves on {gateway.url}, metrics on 127.0.0.1:{port}", flush=True)  # noqa: T201 - the contract: port 0 is printed
-        await _until_stopped(said, sections, addresses, stopping)
+        await _until_stopped(said, sections, addresses, stopping, asked)

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,17 @@ def read(path: Path | None) -> dict[str, Any]:
     return config.load(sections(), chosen, os.environ)
 
 
+@contextmanager
+def hangups() -> Iterator[asyncio.Event]:
+    """Yield an event that SIGHUP sets. To be entered before anything else is started: unhandled, the signal ends the process."""
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, asked.set)
+    try:
+        yield asked
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
 class Reloading:
     """Reads the configuration again on SIGHUP. The log's settings take effect at once; everything else waits for a restart."""
 
@@ -34,17 +46,12 @@ class Reloading:
         self._announce = announce
         self._clock = clock
 
-    async def run(self) -> None:
-        """Wait for SIGHUP and act on it, for as long as the task lives."""
-        loop, asked = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_signal_handler(signal.SIGHUP, asked.set)
-        try:
-            while True:
-                await asked.wait()
-                asked.clear()
-                await self.reload()
-        finally:
-            loop.remove_signal_handler(signal.SIGHUP)
+    async def run(self, asked: asyncio.Event) -> None:
+        """Act on each SIGHUP, which sets ``asked``, for as long as the task lives; one that came earlier counts."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            await self.reload()
 
     async def reload(self) -> None:
         """Read the configuration now."""

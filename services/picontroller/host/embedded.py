@@ -23,7 +23,7 @@ from picontroller.core.rpc.hosting import healthy, settle, until_signalled
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.host import ports
 from picontroller.host.announcing import Announcer
-from picontroller.host.configuration import Reloading
+from picontroller.host.configuration import Reloading, hangups
 from picontroller.host.edge import running_gateway
 from picontroller.host.enrolment import enrol
 from picontroller.host.layout import Layout, open_layout
@@ -92,12 +92,13 @@ async def up(said: Up, sections: dict[str, Any], told: Callable[[Ready], None]) 
 async def running(said: Up, sections: dict[str, Any], clock: Clock) -> AsyncIterator[Ready]:
     """Run everything until the block is left; what is inside starts when all is healthy."""
     async with AsyncExitStack() as stack:
+        asked = stack.enter_context(hangups())
         metrics_port = stack.enter_context(ports.serving_metrics(sections["mesh"].metrics))
-        yield await stack.enter_async_context(_everything(said, sections, clock, metrics_port))
+        yield await stack.enter_async_context(_everything(said, sections, clock, metrics_port, asked))
 
 
 @asynccontextmanager
-async def _everything(said: Up, sections: dict[str, Any], clock: Clock, metrics_port: int) -> AsyncIterator[Ready]:
+async def _everything(said: Up, sections: dict[str, Any], clock: Clock, metrics_port: int, asked: asyncio.Event) -> AsyncIterator[Ready]:
     layout = open_layout(said.data_dir)
     fingerprint = await enrol(layout, sections, clock, gateway_names=[*said.san, said.listen.rpartition(":")[0].strip("[]")])
     sockets = layout.sockets()
@@ -116,7 +117,7 @@ async def _everything(said: Up, sections: dict[str, Any], clock: Clock, metrics_
             address = gateway.url.removeprefix("https://")
             await stack.enter_async_context(simulated_fleet(layout, sections["agent"], address, said.simulate, clock))
         announcer = await stack.enter_async_context(Announcer(await identity_in(layout, "identity", clock), addresses))
-        reloading = asyncio.create_task(Reloading(said.config_path, sections, announcer.announce, clock).run())
+        reloading = asyncio.create_task(Reloading(said.config_path, sections, announcer.announce, clock).run(asked))
         stack.callback(reloading.cancel)
         ready = Ready(gateway.url, layout, fingerprint, metrics_port, ports.outward(said.listen, gateway.port, said.san))
         _remember_context(ready)
