@@ -85,6 +85,8 @@ def on_a_terminal(plane: Plane, arguments: list[str], **extra: str) -> str:
         (["token", "revoke", "nobody"], 3, "nobody"),
         (["node", "delete", "pi-1"], 2, "--yes"),
         (["no-such-verb"], 2, "No such command"),
+        (["gpio", "list", "--watch"], 2, "pictl gpio watch"),
+        (["token", "list", "-w"], 2, "pictl event tail"),
         (["node", "list", "--status", "happy"], 2, "ready"),
     ],
 )
@@ -166,7 +168,7 @@ def test_join_token_when_made_is_alone_on_standard_output_and_listed_without_its
     made = plane.pictl("token", "create", "--ttl", "2m", "--description", "kitchen")
     token = made.stdout.strip()
     assert re.fullmatch(r"PC1\.[A-Z2-7]{52}\.[a-z0-9]+\.[A-Za-z0-9_-]{43}", token)
-    assert "pictl join" in made.stderr
+    assert "pictl join THIS_MACHINE:8443" in made.stderr
     token_id, secret = token.split(".")[2:]
     listed = plane.pictl("token", "list", "-o", "json").stdout
     assert token_id in listed

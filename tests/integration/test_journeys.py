@@ -3,12 +3,14 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import ssl
 from collections.abc import Iterator
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from websockets.asyncio.client import connect
 
@@ -110,6 +112,22 @@ def test_line_when_taken_belongs_to_its_first_owner(plane: Plane) -> None:
         answer = client.post("/api/v1/gpio", json=body)
     assert answer.status_code == 409
     assert any(detail.get("reason") == "PIN_TAKEN" for detail in answer.json()["details"])
+
+
+def test_metrics_when_fetched_on_loopback_count_the_calls_of_every_process(plane: Plane) -> None:
+    plane.ready_nodes(PIS)
+    folder = plane.data_dir.parent
+    logs = [folder / "up.log"] if plane.mesh is None else sorted((folder / "data-logs").glob("*.log"))
+    ports = {log.stem: re.findall(r"metrics\s+(?:on\s+|http://)127\.0\.0\.1:(\d+)", log.read_text()) for log in logs}
+    ports.pop("agent-1", None)
+    ports.pop("agent-2", None)
+    assert len(ports) == (1 if plane.mesh is None else 5)
+    for name, found in ports.items():
+        assert found, f"{name} does not say where its metrics are"
+        answer = httpx.get(f"http://127.0.0.1:{found[-1]}/metrics", timeout=5)
+        assert "picontroller_rpc_seconds" in answer.text
+    with plane.client(token="") as client:
+        assert client.get("/metrics").status_code == 404
 
 
 def test_service_when_killed_leaves_the_others_serving(plane: Plane) -> None:

@@ -73,7 +73,7 @@ async def gateway(
         pages = Pages(edge, readiness)
         public = [service for name in known for service in PUBLIC[name]]
         manners = Manners(default_validator(), clock, proofs)
-        await stack.enter_async_context(app.bridging(sockets / "bridge.sock", [*pages.routes(), events.route()]))
+        await stack.enter_async_context(app.bridging(sockets / "bridge.sock", [*pages.routes(), *events.routes()]))
         await stack.enter_async_context(reflection.reflecting(identity, f"unix:{sockets / 'gateway.sock'}", public, manners))
         front = Edge(
             host=ip,

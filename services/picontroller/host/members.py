@@ -32,8 +32,7 @@ async def identity_in(layout: Layout, name: str, clock: Clock, *, patience_secon
     while not folder.exists():
         if clock.monotonic() >= deadline:
             raise FailedPrecondition(
-                f"{name} has no identity in {folder.path}; start `pictl serve identity` with the same --data-dir,"
-                f" or join with: pictl serve {name} --token-file FILE",
+                f"{name} has no identity in {folder.path}; start `pictl serve identity` on this machine with the same --data-dir",
                 reason="IDENTITY_MISSING",
             )
         if not told:

@@ -21,7 +21,8 @@ class Settings:
     """How long a join token works when its maker does not say. Ten minutes are enough to walk to a Pi."""
 
     local_members: tuple[str, ...] = LOCAL_MEMBERS
-    """Members on this machine, whose identities are written to the data folder at the start. Empty: all join with tokens."""
+    """Members on this machine, whose identities are written to the data folder at the start. A service that is not
+    named here must have its identity put there by other means."""
 
     def __post_init__(self) -> None:
         """Refuse what can't be right."""

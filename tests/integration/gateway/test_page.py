@@ -46,3 +46,11 @@ async def test_readiness_when_asked_by_many_costs_the_services_little(world: Edg
         answers = [(await client.get("/readyz")).status_code for _ in range(50)]
     assert set(answers) == {200}
     assert await world.gateway.ready()
+
+
+async def test_event_socket_when_asked_without_an_upgrade_says_what_it_is(world: EdgeWorld) -> None:
+    async with world.http() as client:
+        answer = await client.get("/api/v1/events/ws", headers=world.bearer())
+    assert answer.status_code == 426
+    assert answer.json()["code"] == 9
+    assert "WebSocket" in answer.json()["message"]

@@ -8,8 +8,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 
+from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from picontroller.core.callers import Caller
@@ -51,9 +52,14 @@ class EventSocket:
         self._stopping = asyncio.Event()
         self._open = 0
 
-    def route(self) -> BaseRoute:
-        """Return the route to it."""
-        return WebSocketRoute(EVENTS, self.serve)
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes to it: the WebSocket, and what those are told who come without one."""
+        return [WebSocketRoute(EVENTS, self.serve), Route(EVENTS, self.explain, methods=["GET"])]
+
+    async def explain(self, _: Request) -> JSONResponse:
+        """Answer a plain GET."""
+        message = "this is a WebSocket; GET /api/v1/events lists events, GET /api/v1/events:subscribe streams them"
+        return JSONResponse({"code": 9, "message": message, "details": []}, 426, {"upgrade": "websocket"})
 
     async def serve(self, socket: WebSocket) -> None:
         """Serve one connection to its end."""

@@ -53,7 +53,7 @@ def root(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="keep showing changes of a list")] = False,
 ) -> None:
-    """Fleets of Raspberry Pis as Kubernetes clusters whose pins anyone may use safely."""
+    """Fleets of Raspberry Pis whose pins anyone may use safely."""
     context.obj = Session(chosen, context_name, server, timeout, yes, watch)
 
 

@@ -124,6 +124,7 @@ def list_resources(
 ) -> None:
     """List resources with the last level seen."""
     session: Session = context.obj
+    session.refuse_watch("pictl gpio watch")
     stub = gpio_pb2_grpc.GpioServiceStub(session.channel)
     node_id = naming.node(session, node).id if node else ""
     request = gpio_pb2.ListGpioResourcesRequest(page_size=1000, node_id=node_id, namespace=namespace)

@@ -82,6 +82,11 @@ class Session:
         ]
         return grpc.secure_channel(context.server, grpc.ssl_channel_credentials(roots, key, chain), options=options)
 
+    def refuse_watch(self, instead: str) -> None:
+        """Refuse ``--watch`` where there is nothing to watch. Raises InvalidArgument with the verb that watches."""
+        if self.watch:
+            raise InvalidArgument(f"this list can't be watched; use: {instead}", reason="WATCH_UNSUPPORTED")
+
     def call(self, method: Any, request: Any) -> Any:
         """Call a unary method with the session's deadline. Raises our errors."""
         with _our_errors():

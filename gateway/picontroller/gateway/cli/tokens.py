@@ -40,17 +40,22 @@ def create(
     ttl: Annotated[str, typer.Option(help="how long it works: 90s, 10m, 2h; at most 24h")] = "10m",
     description: Annotated[str, typer.Option(help="for people to remember what it is for")] = "",
     node: Annotated[str, typer.Option(help="id of a node that rejoins under its own identity")] = "",
-    service: Annotated[str, typer.Option(help="name of a service that joins instead of a node")] = "",
 ) -> None:
     """Make a join token. It is shown once, alone on standard output."""
     session: Session = context.obj
     span = Duration()
     span.FromTimedelta(times.duration(ttl))
-    request = identity_pb2.CreateJoinTokenRequest(ttl=span, description=description, node_id=node, service=service)
+    request = identity_pb2.CreateJoinTokenRequest(ttl=span, description=description, node_id=node)
     token = session.call(identity_pb2_grpc.IdentityServiceStub(session.channel).CreateJoinToken, request)
     if session.output in (Format.TABLE, Format.WIDE, Format.NAME):
         typer.echo(token.token)
-        output.note(f"It works once, for {ttl}. On the Pi: pictl join {session.context.server} --token-file -   (paste it, then Ctrl-D)")
+        host = session.context.server.rpartition(":")[0].strip("[]")
+        here = host in ("localhost", "::1") or host.startswith("127.")
+        # An address that means this machine here would mean the Pi itself there.
+        address = "THIS_MACHINE:8443" if here else session.context.server
+        output.note(f"It works once, for {ttl}. On the Pi: pictl join {address} --token-file -   (paste it, then Ctrl-D)")
+        if here:
+            output.note("A Pi reaches this control plane only if `pictl up` was started with --listen 0.0.0.0:8443 --san NAME.")
     else:
         output.show_one(VIEW, token, session.output)
 
@@ -59,6 +64,7 @@ def create(
 def list_tokens(context: typer.Context) -> None:
     """List join tokens, newest first, without their secrets."""
     session: Session = context.obj
+    session.refuse_watch("pictl event tail --type 'token.*'")
     stub = identity_pb2_grpc.IdentityServiceStub(session.channel)
     request = identity_pb2.ListJoinTokensRequest(page_size=1000)
     output.show_list(VIEW, session.pages(stub.ListJoinTokens, request, "tokens"), session.output)
