@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,9 @@ def test_stream_when_interrupted_ends_with_130_and_showed_what_happened(plane: P
     plane.pictl("gpio", "create", name, "--node", "pi-1", "--pin", pin, "--value", "low")
     output = tmp_path / "out"
     with output.open("wb") as file:
-        process = subprocess.Popen([PICTL, *verb], stdout=file, stderr=subprocess.PIPE, env=environment(plane))
+        # A shell that runs this in its background has it ignore interrupts, and children inherit that.
+        listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        process = subprocess.Popen([PICTL, *verb], stdout=file, stderr=subprocess.PIPE, env=environment(plane), preexec_fn=listen)
 
     def shown() -> list[dict[str, Any]]:
         plane.pictl("gpio", "write", name, "high")

@@ -4,6 +4,7 @@ Nothing is acknowledged before the agent has read the line back and the result i
 nobody knows whether it did what it was asked to, a new line is released again as soon as its node can be reached.
 """
 
+import asyncio
 import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -168,9 +169,12 @@ class Controlling:
         return made
 
     async def _newest_position(self, node: Node) -> Position:
-        async with aclosing(self._agents.events(node, None)) as batches:
-            async for batch in batches:
-                return batch.position
+        try:
+            async with asyncio.timeout(self._settings.control_seconds), aclosing(self._agents.events(node, None)) as batches:
+                async for batch in batches:
+                    return batch.position
+        except TimeoutError:
+            raise boards.offline(node.id, "its agent does not tell what happened") from None
         raise boards.offline(node.id, "its agent ended the stream of events")
 
     async def _update(self, resource_id: str, change: Change, expected: frozenset[str] | None, key: RequestKey) -> Resource:

@@ -95,9 +95,10 @@ class Reconciling:
             for resource in await self._ledger.on_node(node_id):
                 if resource.stage is Stage.READY and resource.run_id != health.run_id:
                     await self._configure_again(node, resource, health.run_id)
-            if health.safe_by_silence and node_id not in self._silent:
+            newly_silent = health.safe_by_silence and node_id not in self._silent
+            if newly_silent:
                 log.warning("a node's outputs had gone safe because it had not heard of us", extra={"node_id": node_id})
-                await self._apply_again(node)
+            await self._apply_again(node, health.run_id, everything=newly_silent)
             (self._silent.add if health.safe_by_silence else self._silent.discard)(node_id)
             for pending in await self._ledger.pending(node_id):
                 await self._release(node, pending)
@@ -111,7 +112,10 @@ class Reconciling:
             if await self._written_since(node, resource, run_id):
                 await self._ledger.keep(dataclasses.replace(resource, run_id=run_id, applied=True), None, NO_REQUEST, moved=True)
                 return
+            # The epoch is on disk before the agent hears of it: were its answer lost, the agent would refuse whatever we still remember.
             epoch = await self._ledger.next_epoch()
+            resource = dataclasses.replace(resource, epoch=epoch)
+            await self._ledger.keep(resource, None, NO_REQUEST, moved=False)
             desired = resource.restore is Restore.DESIRED and resource.value is not None
             operations = [Operation(resource.resolved.bcm, boards.configuration(resource, None), epoch)]
             if desired and resource.value is not None:
@@ -123,9 +127,7 @@ class Reconciling:
                     raise
                 await self._refused(resource, run_id, error)
                 return
-            restored = dataclasses.replace(
-                resource, epoch=epoch, etag=ids.new_etag(), run_id=run_id, applied=desired, observed=outcome.observed
-            )
+            restored = dataclasses.replace(resource, etag=ids.new_etag(), run_id=run_id, applied=desired, observed=outcome.observed)
             event = told("gpio.restored", restored, self._clock, value_applied=desired)
             await self._ledger.keep(restored, event, NO_REQUEST, moved=True)
             self._failed.discard((resource.id, run_id))
@@ -153,10 +155,15 @@ class Reconciling:
             raise boards.offline(node.id, "its agent does not tell what happened") from None
         return False
 
-    async def _apply_again(self, node: Node) -> None:
-        """Write the wanted values of those outputs whose resources want them back. The others stay safe until somebody writes them."""
+    async def _apply_again(self, node: Node, run_id: str, *, everything: bool) -> None:
+        """Write the wanted values of those outputs whose resources want them back. The others stay safe until somebody writes them.
+
+        What went safe is known from the agent's events; with ``everything`` it is known that all did, whatever the events told so far.
+        """
         for known in await self._ledger.on_node(node.id):
             if known.stage is not Stage.READY or known.restore is not Restore.DESIRED or known.value is None:
+                continue
+            if known.run_id != run_id or (known.applied and not everything):
                 continue
             async with self._turns.of([known.id]):
                 resource = (await self._ledger.some([known.id])).get(known.id)

@@ -141,6 +141,36 @@ async def test_output_when_written_after_our_silence_is_left_alone(world: World)
     assert board.level(17) is Level.HIGH
 
 
+async def test_outputs_when_another_was_written_after_our_silence_come_back_all_the_same(world: World) -> None:
+    board = world.agents.boards[PI]
+    first = await world.create("first", value="HIGH", safe="LOW", restore="DESIRED")
+    await world.create("second", value="HIGH", safe="LOW", restore="DESIRED", pin={"bcm": 18})
+    await board.fall_silent()
+    await world.write((first, "HIGH"))
+    assert not board.safe_by_silence
+    for _ in range(3):
+        await world.clock.until_sleeping()
+        await world.clock.advance(5)
+    await until(lambda: board.level(18) is Level.HIGH)
+
+
+async def test_output_when_the_answer_to_its_restoring_is_lost_stays_ours(world: World) -> None:
+    board = world.agents.boards[PI]
+    led = await world.create(value="HIGH", safe="LOW", restore="DESIRED")
+    board.unheard = True
+    await board.restart()
+    await world.clock.until_sleeping()
+    await world.clock.advance(5)
+    await until(lambda: board.level(17) is Level.HIGH)
+    board.unheard = False
+    for _ in range(3):
+        await world.clock.until_sleeping()
+        await world.clock.advance(5)
+    assert (await world.write((led, "LOW")))[0].observed.value == types_pb2.Level.LOW
+    await world.delete(led)
+    assert 17 not in board.lines
+
+
 async def test_output_when_its_owner_restores_keeps_the_wanted_value_fenced(world: World) -> None:
     board = world.agents.boards[PI]
     led = await world.create(value="HIGH", restore="DESIRED")
