@@ -8,14 +8,15 @@ from typing import Any
 
 import grpc
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from picontroller.core import errors
 from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc.interceptors import Deadlines
 from picontroller.core.rpc.mesh import Mesh
-from picontroller.core.tls.identity import IdentityFolder, credentials_from, key_to_pem
+from picontroller.core.tls.identity import IdentityFolder, credentials_from
 from picontroller.v1 import discovery_pb2, discovery_pb2_grpc
 from tests.fakes.authority import FakeAuthority
 from tests.fakes.echo import Echo, echo_service
@@ -133,7 +134,7 @@ def stranger(echo: Echo, kind: str) -> IdentityFolder:
     """Return an identity that must not be believed."""
     now = datetime.now(UTC)
     authority = FakeAuthority() if kind == "other root" else echo.authority
-    key = ec.generate_private_key(ec.SECP256R1())
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = ec.generate_private_key(ec.SECP256R1())
     start, end = now - timedelta(minutes=5), now + timedelta(days=1)
     usages = (ExtendedKeyUsageOID.CLIENT_AUTH,)
     if kind == "expired":
@@ -142,14 +143,17 @@ def stranger(echo: Echo, kind: str) -> IdentityFolder:
         start, end = now + timedelta(hours=1), now + timedelta(days=1)
     elif kind == "wrong usage":
         usages = (ExtendedKeyUsageOID.EMAIL_PROTECTION,)
+    elif kind == "RSA-1024":
+        key = rsa.generate_private_key(65537, 1024)
     uri = "spiffe://pi-controller.local/svc/gpio"
     chain = authority.certificate(key.public_key(), uri, not_before=start, not_after=end, usages=usages)
     folder = IdentityFolder(echo.folder / kind.replace(" ", "-"))
-    folder.store(credentials_from(key_to_pem(key), chain), echo.authority.trust)
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    folder.store(credentials_from(pem, chain), echo.authority.trust)
     return folder
 
 
-@pytest.mark.parametrize("kind", ["other root", "expired", "not yet valid", "wrong usage"])
+@pytest.mark.parametrize("kind", ["other root", "expired", "not yet valid", "wrong usage", "RSA-1024"])
 async def test_abuse_32_certificate_that_is_not_good_is_refused(tmp_path: Path, kind: str) -> None:
     async with echo_service(tmp_path) as echo:
         mesh = Mesh(stranger(echo, kind), {"discovery": echo.address})

@@ -53,17 +53,18 @@ def load(sections: Mapping[str, type], path: Path | None, environ: Mapping[str, 
     ``PICONTROLLER_GPIO__LEASE_SECONDS=20`` sets ``lease_seconds`` in ``[gpio]``. Raises ConfigurationError with every mistake found.
     """
     mistakes: list[Violation] = []
-    raw = _read(path, mistakes) if path else {}
+    text = _text(path, mistakes) if path else ""
+    raw = _parsed(text, path, mistakes) if path else {}
     place = str(path) if path else "configuration"
     unknown = [name for name in raw if name not in sections]
-    mistakes += [Violation(f"{place}: [{name}]", "unknown section" + _suggest(name, sections)) for name in unknown]
+    mistakes += [Violation(f"{place}:{_line_of(text, name)}: [{name}]", "unknown section" + _suggest(name, sections)) for name in unknown]
     values: dict[str, dict[str, Any]] = {}
     for name in sections:
         section = raw.get(name, {})
         if not isinstance(section, dict):
             mistakes.append(Violation(f"{place}: {name}", "must be a section: write [" + name + "]"))
             section = {}
-        values[name] = {key: (value, f"{place}: [{name}] {key}") for key, value in section.items()}
+        values[name] = {key: (value, f"{place}:{_line_of(text, name, key)}: [{name}] {key}") for key, value in section.items()}
     _overlay(values, sections, environ, mistakes)
     result = {name: _build(section_type, values[name], mistakes) for name, section_type in sections.items()}
     if mistakes:
@@ -99,9 +100,9 @@ def render(sections: Mapping[str, Any], *, comments: bool) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _read(path: Path, mistakes: list[Violation]) -> dict[str, Any]:
+def _text(path: Path, mistakes: list[Violation]) -> str:
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         mistakes.append(Violation(str(path), "does not exist"))
     except IsADirectoryError:
@@ -110,9 +111,29 @@ def _read(path: Path, mistakes: list[Violation]) -> dict[str, Any]:
         mistakes.append(Violation(str(path), "may not be read by this user"))
     except UnicodeDecodeError as error:
         mistakes.append(Violation(str(path), f"is not UTF-8 at byte {error.start}"))
+    return ""
+
+
+def _parsed(text: str, path: Path, mistakes: list[Violation]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         mistakes.append(Violation(str(path), f"is not TOML: {error}"))
     return {}
+
+
+def _line_of(text: str, section: str, key: str = "") -> int:
+    """Return the line of a section, or of a key in it, as people write them; 1 where it is written in another of TOML's ways."""
+    inside = False
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip()
+        if stripped.startswith("["):
+            inside = stripped.partition("]")[0].strip("[ \"'") == section
+            if inside and not key:
+                return number
+        elif inside and key and stripped.partition("=")[0].strip().strip("\"'") == key:
+            return number
+    return 1
 
 
 def _overlay(

@@ -69,9 +69,9 @@ def test_mistakes_when_several_are_told_together_with_place_and_neighbours(tmp_p
     found = mistakes(tmp_path, '[gpio]\nleese_seconds = 1\nlevel = "middle"\n[gpoi]\nx = 1\n', {"PICONTROLLER_EVENTS__STRICT": "yes"})
     text = "\n".join(found)
     assert len(found) == 4
-    assert "[gpio] leese_seconds: unknown setting; did you mean lease_seconds?" in text
+    assert "config.toml:2: [gpio] leese_seconds: unknown setting; did you mean lease_seconds?" in text
     assert "must be one of low, high, not 'middle'" in text
-    assert "[gpoi]: unknown section; did you mean gpio?" in text
+    assert "config.toml:4: [gpoi]: unknown section; did you mean gpio?" in text
     assert "PICONTROLLER_EVENTS__STRICT: must be true or false, not 'yes'" in text
 
 

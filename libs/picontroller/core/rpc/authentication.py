@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from picontroller.core.callers import ANONYMOUS, Caller, Role, SpiffeId
@@ -19,6 +20,8 @@ from picontroller.core.errors import Unauthenticated
 from picontroller.core.tls.identity import spiffe_id_of
 
 KEPT = 2048
+SMALLEST_RSA_BITS = 2048
+SHORTEST_DIGEST_BYTES = 32
 _KIND_ROLES = {"svc": frozenset({Role.SERVICE}), "node": frozenset({Role.AGENT}), "gateway": frozenset({Role.GATEWAY})}
 
 
@@ -36,6 +39,16 @@ def roles_in(certificate: x509.Certificate, identity: SpiffeId) -> frozenset[Rol
         return _KIND_ROLES[identity.kind]
     names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
     return frozenset(role for role in Role if role.name.lower().replace("_", "-") in names)
+
+
+def _refuse_weak(certificate: x509.Certificate) -> None:
+    """Raise ValueError for a certificate that could be forged: TLS below us accepts more than we do."""
+    key, signed_with = certificate.public_key(), certificate.signature_hash_algorithm
+    strong = isinstance(key, ec.EllipticCurvePublicKey) or (isinstance(key, rsa.RSAPublicKey) and key.key_size >= SMALLEST_RSA_BITS)
+    if not strong:
+        raise ValueError("its key is too weak")
+    if signed_with is None or signed_with.digest_size < SHORTEST_DIGEST_BYTES:
+        raise ValueError("its signature is too weak")
 
 
 class Authenticator:
@@ -67,6 +80,7 @@ class Authenticator:
         try:
             certificate = x509.load_pem_x509_certificate(pem)
             identity = spiffe_id_of(certificate)
+            _refuse_weak(certificate)
         except ValueError as error:
             raise Unauthenticated(f"the client certificate is not one of ours: {error}", reason="IDENTITY_UNKNOWN") from error
         if identity.trust_domain != self._trust_domain():
