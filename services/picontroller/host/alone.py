@@ -99,7 +99,8 @@ async def _serve_gateway(
     from picontroller.host.edge import running_gateway
 
     clock, layout = SystemClock(), open_layout(said.data_dir)
-    await identity_in(layout, "gateway", clock, patience_seconds=PATIENCE_SECONDS)
-    async with running_gateway(layout, sections["gateway"], addresses, _listen(said), clock, san=said.san) as gateway:
+    async with running_gateway(
+        layout, sections["gateway"], addresses, _listen(said), clock, san=said.san, patience_seconds=PATIENCE_SECONDS
+    ) as gateway:
         print(f"gateway serves on {gateway.url}, metrics on 127.0.0.1:{port}", flush=True)  # noqa: T201 - the contract: port 0 is printed
         await _until_stopped(said, sections, addresses, stopping, asked)

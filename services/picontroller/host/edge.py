@@ -9,21 +9,26 @@ from picontroller.core.clock import Clock
 from picontroller.core.rpc import renewal
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.tasks import cancel_and_wait, keep_running
-from picontroller.core.tls.identity import IdentityFolder
 from picontroller.gateway.wiring import Gateway, gateway
 from picontroller.host.layout import Layout
-from picontroller.host.members import identity_in
+from picontroller.host.members import identity_at, identity_in
 from picontroller.identity import names
 
 
 @asynccontextmanager
 async def running_gateway(
-    layout: Layout, settings: Any, addresses: Mapping[str, str], listen: str, clock: Clock, *, san: Sequence[str] = ()
+    layout: Layout,
+    settings: Any,
+    addresses: Mapping[str, str],
+    listen: str,
+    clock: Clock,
+    *,
+    san: Sequence[str] = (),
+    patience_seconds: float = 0,
 ) -> AsyncIterator[Gateway]:
-    """Run the gateway on ``listen`` until the block is left, and renew both of its identities."""
-    identity = await identity_in(layout, "gateway", clock)
-    edge = IdentityFolder(layout.member("gateway") / "edge")
-    edge.load()
+    """Run the gateway on ``listen`` until the block is left, and renew both of its identities, each of which may yet have to come."""
+    identity = await identity_in(layout, "gateway", clock, patience_seconds=patience_seconds)
+    edge = await identity_at(layout.edge, "gateway", clock, patience_seconds=patience_seconds)
     mesh = Mesh(identity, addresses)
     wanted = names.reachable([*san, listen.rpartition(":")[0].strip("[]")])
     edge_renewal = renewal.for_edge(mesh, edge, clock, wanted)

@@ -30,6 +30,11 @@ class Layout:
         return self.root / name / "tls"
 
     @property
+    def edge(self) -> Path:
+        """The folder of the identity under which the gateway carries calls."""
+        return self.root / "gateway" / "edge"
+
+    @property
     def admin(self) -> Path:
         """The folder of the admin credential."""
         return self.root / "admin"

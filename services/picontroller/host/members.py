@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from picontroller.core.clock import Clock
@@ -26,7 +27,12 @@ async def identity_in(layout: Layout, name: str, clock: Clock, *, patience_secon
 
     Raises FailedPrecondition with the next step when it does not come.
     """
-    folder = IdentityFolder(layout.identity(name))
+    return await identity_at(layout.identity(name), name, clock, patience_seconds=patience_seconds)
+
+
+async def identity_at(path: Path, name: str, clock: Clock, *, patience_seconds: float = 0) -> IdentityFolder:
+    """Return the identity in the folder ``path`` of the member ``name``, waiting like ``identity_in``."""
+    folder = IdentityFolder(path)
     deadline = clock.monotonic() + patience_seconds
     told = False
     while not folder.exists():
