@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from picontroller.core import errors
 from picontroller.core.rpc import mesh as rpc
-from picontroller.core.rpc.interceptors import Deadlines
+from picontroller.core.rpc.interceptors.guarding import Deadlines
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.tls.identity import IdentityFolder, credentials_from
 from picontroller.v1 import discovery_pb2, discovery_pb2_grpc

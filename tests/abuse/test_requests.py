@@ -18,7 +18,7 @@ from picontroller.core import errors
 from picontroller.core.clock import SystemClock
 from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc.hosting import Manners, chain
-from picontroller.core.rpc.interceptors import Deadlines
+from picontroller.core.rpc.interceptors.guarding import Deadlines
 from picontroller.core.rpc.server import Server
 from picontroller.core.rpc.validation import default_validator
 from picontroller.core.store.pages import DEFAULT_SIZE, LARGEST_SIZE

@@ -27,7 +27,7 @@ from picontroller.core.rpc.validation import default_validator
 from picontroller.core.rpc.wiring import Service
 from picontroller.core.tls.identity import server_name
 from picontroller.core.tls.joining import JoinTokenParts, new_secret, root_hash
-from picontroller.v1 import discovery_pb2, discovery_pb2_grpc, identity_pb2, identity_pb2_grpc
+from picontroller.v1 import discovery_pb2, discovery_pb2_grpc, identity_pb2, identity_pb2_grpc, trust_pb2
 from tests.fakes.authority import FakeAuthority
 
 NODE_ID = "6f1d2c3b-0a4e-4f6d-9a51-2b7c8d9e0f11"
@@ -94,7 +94,7 @@ class FakeControlPlane(identity_pb2_grpc.IdentityServiceServicer, discovery_pb2_
         await self._told()
         return answer
 
-    async def GetTrustBundle(self, request: identity_pb2.GetTrustBundleRequest, context: Any) -> identity_pb2.TrustBundle:
+    async def GetTrustBundle(self, request: trust_pb2.GetTrustBundleRequest, context: Any) -> trust_pb2.TrustBundle:
         return self._bundle()
 
     async def RegisterNode(self, request: discovery_pb2.RegisterNodeRequest, context: Any) -> discovery_pb2.Node:
@@ -128,9 +128,9 @@ class FakeControlPlane(identity_pb2_grpc.IdentityServiceServicer, discovery_pb2_
             certificate_chain_pem=chain.decode(), trust_bundle=self._bundle(), spiffe_id=str(identity), node_id=name
         )
 
-    def _bundle(self) -> identity_pb2.TrustBundle:
+    def _bundle(self) -> trust_pb2.TrustBundle:
         trust = self.authority.trust
-        return identity_pb2.TrustBundle(
+        return trust_pb2.TrustBundle(
             version=trust.version, trust_domain=trust.trust_domain, roots_pem=trust.roots_pem.decode(), jwks_json=trust.jwks_json
         )
 

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from picontroller.core import errors
 from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc.hosting import healthy
-from picontroller.core.rpc.interceptors import STREAMS_PER_CALLER
+from picontroller.core.rpc.interceptors.limits import STREAMS_PER_CALLER
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.rpc.server import Server, permission_of
 from picontroller.core.tls.identity import IdentityFolder, credentials_from, key_to_pem

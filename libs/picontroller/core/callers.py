@@ -42,13 +42,17 @@ def parse_spiffe_id(text: str) -> SpiffeId:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller with proof. ``expires`` is the end of that proof in Unix seconds; ``identity`` is None for the anonymous."""
+    """A caller with proof. ``expires`` is the end of that proof in Unix seconds; ``identity`` is None for the anonymous.
+
+    ``proof`` names the proof itself: ``certificate:<serial>`` or ``token:<id>``, empty without one.
+    """
 
     identity: SpiffeId | None
     roles: frozenset[Role]
     method: Literal["certificate", "token", "none"]
     expires: float
     forwarded: bool = False
+    proof: str = ""
 
     @property
     def principal(self) -> str:
@@ -69,6 +73,7 @@ class Caller:
 ANONYMOUS = Caller(None, frozenset(), "none", float("inf"))
 
 _current: ContextVar[Caller] = ContextVar("caller", default=ANONYMOUS)
+_address: ContextVar[str] = ContextVar("address", default="")
 
 
 def current() -> Caller:
@@ -76,6 +81,12 @@ def current() -> Caller:
     return _current.get()
 
 
-def set_current(caller: Caller) -> None:
-    """Make ``caller`` the caller of this task. For the RPC layer."""
+def current_address() -> str:
+    """Return the IP address that the RPC of this task came from, as the gateway or our own socket saw it; empty on this machine."""
+    return _address.get()
+
+
+def set_current(caller: Caller, address: str = "") -> None:
+    """Make ``caller`` the caller of this task, calling from ``address``. For the RPC layer."""
     _current.set(caller)
+    _address.set(address)

@@ -28,9 +28,10 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from picontroller.v1 import options_pb2 as picontroller_dot_v1_dot_options__pb2
+from picontroller.v1 import trust_pb2 as picontroller_dot_v1_dot_trust__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epicontroller/v1/identity.proto\x12\x0fpicontroller.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpicontroller/v1/options.proto\"\xb9\x02\n\tJoinToken\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n\x05token\x18\x02 \x01(\tR\x05token\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12\x1a\n\x08identity\x18\x04 \x01(\tR\x08identity\x12;\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x35\n\x08use_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07useTime\x12\x17\n\x07used_by\x18\x08 \x01(\tR\x06usedBy\"\x83\x03\n\x16\x43reateJoinTokenRequest\x12=\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xa3\x05\x32\x02\x08\nR\x03ttl\x12*\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01R\x0b\x64\x65scription\x12$\n\x07node_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\x06nodeId\x12k\n\x07service\x18\x04 \x01(\tBQ\xbaHNrI2G^(identity|events|discovery|provisioner|clusters|gpio|backups|gateway)$\xd8\x01\x01R\x07service:k\xbaHh\x1a\x66\n\x17join_token.one_identity\x12!give node_id or service, not both\x1a(this.node_id == \'\' || this.service == \'\'\"f\n\x15ListJoinTokensRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"t\n\x16ListJoinTokensResponse\x12\x32\n\x06tokens\x18\x01 \x03(\x0b\x32\x1a.picontroller.v1.JoinTokenR\x06tokens\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"E\n\x16RevokeJoinTokenRequest\x12+\n\x02id\x18\x01 \x01(\tB\x1b\xbaH\x18r\x16\x10\x01\x18@2\x10^[A-Za-z0-9_-]+$R\x02id\"`\n\x17IssueCertificateRequest\x12 \n\x05token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x04R\x05token\x12#\n\x07\x63sr_pem\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80@R\x06\x63srPem\"\xa8\x01\n\x17RenewCertificateRequest\x12#\n\x07\x63sr_pem\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80@R\x06\x63srPem\x12\x30\n\x08identity\x18\x03 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^(/gateway)?$R\x08identity\x12\x36\n\x03san\x18\x02 \x03(\tB$\xbaH!\x92\x01\x1e\x10 \"\x1ar\x18\x10\x01\x18\xfd\x01\x32\x11^[A-Za-z0-9.:-]+$R\x03san\"\x93\x02\n\x11IssuedCertificate\x12\x32\n\x15\x63\x65rtificate_chain_pem\x18\x01 \x01(\tR\x13\x63\x65rtificateChainPem\x12?\n\x0ctrust_bundle\x18\x02 \x01(\x0b\x32\x1c.picontroller.v1.TrustBundleR\x0btrustBundle\x12\x1b\n\tspiffe_id\x18\x03 \x01(\tR\x08spiffeId\x12\x17\n\x07node_id\x18\x04 \x01(\tR\x06nodeId\x12\x16\n\x06serial\x18\x05 \x01(\tR\x06serial\x12;\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\xba\x01\n\x0b\x43\x65rtificate\x12\x16\n\x06serial\x18\x01 \x01(\tR\x06serial\x12\x1b\n\tspiffe_id\x18\x02 \x01(\tR\x08spiffeId\x12\x39\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12;\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"h\n\x17ListCertificatesRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"\x84\x01\n\x18ListCertificatesResponse\x12@\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x1c.picontroller.v1.CertificateR\x0c\x63\x65rtificates\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x17\n\x15GetTrustBundleRequest\"\x84\x01\n\x0bTrustBundle\x12\x18\n\x07version\x18\x01 \x01(\x04R\x07version\x12!\n\x0ctrust_domain\x18\x02 \x01(\tR\x0btrustDomain\x12\x1b\n\troots_pem\x18\x03 \x01(\tR\x08rootsPem\x12\x1b\n\tjwks_json\x18\x04 \x01(\tR\x08jwksJson\"\xf7\x01\n\x08\x41piToken\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n\x05token\x18\x02 \x01(\tR\x05token\x12\x18\n\x07subject\x18\x03 \x01(\tR\x07subject\x12\x31\n\x05roles\x18\x04 \x03(\x0e\x32\x1b.picontroller.v1.Role.ValueR\x05roles\x12;\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\xeb\x01\n\x15\x43reateApiTokenRequest\x12\x46\n\x07subject\x18\x01 \x01(\tB,\xbaH)r\'\x10\x01\x18?2!^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$R\x07subject\x12J\n\x05roles\x18\x02 \x03(\x0e\x32\x1b.picontroller.v1.Role.ValueB\x17\xbaH\x14\x92\x01\x11\x08\x01\x10\x03\x18\x01\"\t\x82\x01\x06\x18\x01\x18\x02\x18\x03R\x05roles\x12>\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x8a\x8a\x0f\x32\x02\x08<R\x03ttl\"e\n\x14ListApiTokensRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"y\n\x15ListApiTokensResponse\x12\x38\n\napi_tokens\x18\x01 \x03(\x0b\x32\x19.picontroller.v1.ApiTokenR\tapiTokens\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x0f\n\rWhoAmIRequest\"\xb0\x01\n\tPrincipal\x12\x1b\n\tspiffe_id\x18\x01 \x01(\tR\x08spiffeId\x12\x31\n\x05roles\x18\x02 \x03(\x0e\x32\x1b.picontroller.v1.Role.ValueR\x05roles\x12\x16\n\x06method\x18\x03 \x01(\tR\x06method\x12;\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime2\xa7\n\n\x0fIdentityService\x12x\n\x0f\x43reateJoinToken\x12\'.picontroller.v1.CreateJoinTokenRequest\x1a\x1a.picontroller.v1.JoinToken\" \x8a\xb5\x18\x03\n\x01\x01\x82\xd3\xe4\x93\x02\x13\"\x0e/api/v1/tokens:\x01*\x12\x80\x01\n\x0eListJoinTokens\x12&.picontroller.v1.ListJoinTokensRequest\x1a\'.picontroller.v1.ListJoinTokensResponse\"\x1d\x8a\xb5\x18\x03\n\x01\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/tokens\x12v\n\x0fRevokeJoinToken\x12\'.picontroller.v1.RevokeJoinTokenRequest\x1a\x16.google.protobuf.Empty\"\"\x8a\xb5\x18\x03\n\x01\x01\x82\xd3\xe4\x93\x02\x15*\x13/api/v1/tokens/{id}\x12\x8d\x01\n\x10IssueCertificate\x12(.picontroller.v1.IssueCertificateRequest\x1a\".picontroller.v1.IssuedCertificate\"+\x8a\xb5\x18\x02 \x01\x82\xd3\xe4\x93\x02\x1f\"\x1a/api/v1/certificates:issue:\x01*\x12\x93\x01\n\x10RenewCertificate\x12(.picontroller.v1.RenewCertificateRequest\x1a\".picontroller.v1.IssuedCertificate\"1\x8a\xb5\x18\x08\n\x06\x04\x05\x06\x01\x02\x03\x82\xd3\xe4\x93\x02\x1f\"\x1a/api/v1/certificates:renew:\x01*\x12\x8c\x01\n\x10ListCertificates\x12(.picontroller.v1.ListCertificatesRequest\x1a).picontroller.v1.ListCertificatesResponse\"#\x8a\xb5\x18\x03\n\x01\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/api/v1/certificates\x12\x80\x01\n\x0eGetTrustBundle\x12&.picontroller.v1.GetTrustBundleRequest\x1a\x1c.picontroller.v1.TrustBundle\"(\x8a\xb5\x18\x08\n\x06\x04\x05\x06\x01\x02\x03\x82\xd3\xe4\x93\x02\x16\x12\x14/api/v1/trust-bundle\x12y\n\x0e\x43reateApiToken\x12&.picontroller.v1.CreateApiTokenRequest\x1a\x19.picontroller.v1.ApiToken\"$\x8a\xb5\x18\x03\n\x01\x01\x82\xd3\xe4\x93\x02\x17\"\x12/api/v1/api-tokens:\x01*\x12\x81\x01\n\rListApiTokens\x12%.picontroller.v1.ListApiTokensRequest\x1a&.picontroller.v1.ListApiTokensResponse\"!\x8a\xb5\x18\x03\n\x01\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/api/v1/api-tokens\x12h\n\x06WhoAmI\x12\x1e.picontroller.v1.WhoAmIRequest\x1a\x1a.picontroller.v1.Principal\"\"\x8a\xb5\x18\x08\n\x06\x04\x05\x06\x01\x02\x03\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/whoamib\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epicontroller/v1/identity.proto\x12\x0fpicontroller.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpicontroller/v1/options.proto\x1a\x1bpicontroller/v1/trust.proto\"\xb9\x02\n\tJoinToken\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n\x05token\x18\x02 \x01(\tR\x05token\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12\x1a\n\x08identity\x18\x04 \x01(\tR\x08identity\x12;\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x35\n\x08use_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07useTime\x12\x17\n\x07used_by\x18\x08 \x01(\tR\x06usedBy\"\x83\x03\n\x16\x43reateJoinTokenRequest\x12=\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xa3\x05\x32\x02\x08\nR\x03ttl\x12*\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01R\x0b\x64\x65scription\x12$\n\x07node_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\x06nodeId\x12k\n\x07service\x18\x04 \x01(\tBQ\xbaHNrI2G^(identity|events|discovery|provisioner|clusters|gpio|backups|gateway)$\xd8\x01\x01R\x07service:k\xbaHh\x1a\x66\n\x17join_token.one_identity\x12!give node_id or service, not both\x1a(this.node_id == \'\' || this.service == \'\'\"f\n\x15ListJoinTokensRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"t\n\x16ListJoinTokensResponse\x12\x32\n\x06tokens\x18\x01 \x03(\x0b\x32\x1a.picontroller.v1.JoinTokenR\x06tokens\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"E\n\x16RevokeJoinTokenRequest\x12+\n\x02id\x18\x01 \x01(\tB\x1b\xbaH\x18r\x16\x10\x01\x18@2\x10^[A-Za-z0-9_-]+$R\x02id\"`\n\x17IssueCertificateRequest\x12 \n\x05token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x04R\x05token\x12#\n\x07\x63sr_pem\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80@R\x06\x63srPem\"\xa8\x01\n\x17RenewCertificateRequest\x12#\n\x07\x63sr_pem\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80@R\x06\x63srPem\x12\x30\n\x08identity\x18\x03 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^(/gateway)?$R\x08identity\x12\x36\n\x03san\x18\x02 \x03(\tB$\xbaH!\x92\x01\x1e\x10 \"\x1ar\x18\x10\x01\x18\xfd\x01\x32\x11^[A-Za-z0-9.:-]+$R\x03san\"\x93\x02\n\x11IssuedCertificate\x12\x32\n\x15\x63\x65rtificate_chain_pem\x18\x01 \x01(\tR\x13\x63\x65rtificateChainPem\x12?\n\x0ctrust_bundle\x18\x02 \x01(\x0b\x32\x1c.picontroller.v1.TrustBundleR\x0btrustBundle\x12\x1b\n\tspiffe_id\x18\x03 \x01(\tR\x08spiffeId\x12\x17\n\x07node_id\x18\x04 \x01(\tR\x06nodeId\x12\x16\n\x06serial\x18\x05 \x01(\tR\x06serial\x12;\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\xb0\x02\n\x0b\x43\x65rtificate\x12\x16\n\x06serial\x18\x01 \x01(\tR\x06serial\x12\x1b\n\tspiffe_id\x18\x02 \x01(\tR\x08spiffeId\x12\x39\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12;\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12;\n\x0brevoke_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrevokeTime\x12#\n\rrevoke_reason\x18\x06 \x01(\tR\x0crevokeReason\x12\x12\n\x04root\x18\x07 \x01(\tR\x04root\"h\n\x17ListCertificatesRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"\x84\x01\n\x18ListCertificatesResponse\x12@\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x1c.picontroller.v1.CertificateR\x0c\x63\x65rtificates\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb4\x02\n\x08\x41piToken\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n\x05token\x18\x02 \x01(\tR\x05token\x12\x18\n\x07subject\x18\x03 \x01(\tR\x07subject\x12\x31\n\x05roles\x18\x04 \x03(\x0e\x32\x1b.picontroller.v1.Role.ValueR\x05roles\x12;\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12;\n\x0brevoke_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrevokeTime\"1\n\x15RevokeApiTokenRequest\x12\x18\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x02id\"\xeb\x01\n\x15\x43reateApiTokenRequest\x12\x46\n\x07subject\x18\x01 \x01(\tB,\xbaH)r\'\x10\x01\x18?2!^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$R\x07subject\x12J\n\x05roles\x18\x02 \x03(\x0e\x32\x1b.picontroller.v1.Role.ValueB\x17\xbaH\x14\x92\x01\x11\x08\x01\x10\x03\x18\x01\"\t\x82\x01\x06\x18\x01\x18\x02\x18\x03R\x05roles\x12>\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x8a\x8a\x0f\x32\x02\x08<R\x03ttl\"e\n\x14ListApiTokensRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"y\n\x15ListApiTokensResponse\x12\x38\n\napi_tokens\x18\x01 \x03(\x0b\x32\x19.picontroller.v1.ApiTokenR\tapiTokens\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x0f\n\rWhoAmIRequest\"\xb0\x01\n\tPrincipal\x12\x1b\n\tspiffe_id\x18\x01 \x01(\tR\x08spiffeId\x12\x31\n\x05roles\x18\x02 \x03(\x0e\x32\x1b.picontroller.v1.Role.ValueR\x05roles\x12\x16\n\x06method\x18\x03 \x01(\tR\x06method\x12;\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime2\xa5\x10\n\x0fIdentityService\x12z\n\x0f\x43reateJoinToken\x12\'.picontroller.v1.CreateJoinTokenRequest\x1a\x1a.picontroller.v1.JoinToken\"\"\x8a\xb5\x18\x05\n\x01\x01(\x04\x82\xd3\xe4\x93\x02\x13\"\x0e/api/v1/tokens:\x01*\x12\x82\x01\n\x0eListJoinTokens\x12&.picontroller.v1.ListJoinTokensRequest\x1a\'.picontroller.v1.ListJoinTokensResponse\"\x1f\x8a\xb5\x18\x05\n\x01\x01(\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/tokens\x12x\n\x0fRevokeJoinToken\x12\'.picontroller.v1.RevokeJoinTokenRequest\x1a\x16.google.protobuf.Empty\"$\x8a\xb5\x18\x05\n\x01\x01(\x04\x82\xd3\xe4\x93\x02\x15*\x13/api/v1/tokens/{id}\x12\x8f\x01\n\x10IssueCertificate\x12(.picontroller.v1.IssueCertificateRequest\x1a\".picontroller.v1.IssuedCertificate\"-\x8a\xb5\x18\x04 \x01(\x05\x82\xd3\xe4\x93\x02\x1f\"\x1a/api/v1/certificates:issue:\x01*\x12\x95\x01\n\x10RenewCertificate\x12(.picontroller.v1.RenewCertificateRequest\x1a\".picontroller.v1.IssuedCertificate\"3\x8a\xb5\x18\n\n\x06\x04\x05\x06\x01\x02\x03(\x04\x82\xd3\xe4\x93\x02\x1f\"\x1a/api/v1/certificates:renew:\x01*\x12\x8e\x01\n\x10ListCertificates\x12(.picontroller.v1.ListCertificatesRequest\x1a).picontroller.v1.ListCertificatesResponse\"%\x8a\xb5\x18\x05\n\x01\x01(\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/api/v1/certificates\x12\x82\x01\n\x0eGetTrustBundle\x12&.picontroller.v1.GetTrustBundleRequest\x1a\x1c.picontroller.v1.TrustBundle\"*\x8a\xb5\x18\n\n\x06\x04\x05\x06\x01\x02\x03(\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/api/v1/trust-bundle\x12\x63\n\nWatchTrust\x12\".picontroller.v1.WatchTrustRequest\x1a#.picontroller.v1.WatchTrustResponse\"\n\x8a\xb5\x18\x06\n\x02\x04\x05(\x01\x30\x01\x12`\n\x10\x41\x63knowledgeTrust\x12(.picontroller.v1.AcknowledgeTrustRequest\x1a\x16.google.protobuf.Empty\"\n\x8a\xb5\x18\x06\n\x02\x04\x05(\x02\x12\xa7\x01\n\x11RevokeCertificate\x12).picontroller.v1.RevokeCertificateRequest\x1a*.picontroller.v1.RevokeCertificateResponse\";\x8a\xb5\x18\x11\n\x02\x01\x05\x12\tdiscovery(\x04\x82\xd3\xe4\x93\x02 \"\x1b/api/v1/certificates:revoke:\x01*\x12t\n\x0cGetAuthority\x12$.picontroller.v1.GetAuthorityRequest\x1a\x1a.picontroller.v1.Authority\"\"\x8a\xb5\x18\x05\n\x01\x01(\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/api/v1/authority\x12\x84\x01\n\x0fRotateAuthority\x12\'.picontroller.v1.RotateAuthorityRequest\x1a\x1a.picontroller.v1.Authority\",\x8a\xb5\x18\x05\n\x01\x01(\x04\x82\xd3\xe4\x93\x02\x1d\"\x18/api/v1/authority:rotate:\x01*\x12{\n\x0e\x43reateApiToken\x12&.picontroller.v1.CreateApiTokenRequest\x1a\x19.picontroller.v1.ApiToken\"&\x8a\xb5\x18\x05\n\x01\x01(\x04\x82\xd3\xe4\x93\x02\x17\"\x12/api/v1/api-tokens:\x01*\x12\x83\x01\n\rListApiTokens\x12%.picontroller.v1.ListApiTokensRequest\x1a&.picontroller.v1.ListApiTokensResponse\"#\x8a\xb5\x18\x05\n\x01\x01(\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/api/v1/api-tokens\x12z\n\x0eRevokeApiToken\x12&.picontroller.v1.RevokeApiTokenRequest\x1a\x16.google.protobuf.Empty\"(\x8a\xb5\x18\x05\n\x01\x01(\x04\x82\xd3\xe4\x93\x02\x19*\x17/api/v1/api-tokens/{id}\x12j\n\x06WhoAmI\x12\x1e.picontroller.v1.WhoAmIRequest\x1a\x1a.picontroller.v1.Principal\"$\x8a\xb5\x18\n\n\x06\x04\x05\x06\x01\x02\x03(\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/whoamib\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -67,6 +68,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCERTIFICATESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTCERTIFICATESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTCERTIFICATESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_REVOKEAPITOKENREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_REVOKEAPITOKENREQUEST'].fields_by_name['id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_CREATEAPITOKENREQUEST'].fields_by_name['subject']._loaded_options = None
   _globals['_CREATEAPITOKENREQUEST'].fields_by_name['subject']._serialized_options = b'\272H)r\'\020\001\030?2!^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$'
   _globals['_CREATEAPITOKENREQUEST'].fields_by_name['roles']._loaded_options = None
@@ -78,63 +81,73 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAPITOKENSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTAPITOKENSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\004'
   _globals['_IDENTITYSERVICE'].methods_by_name['CreateJoinToken']._loaded_options = None
-  _globals['_IDENTITYSERVICE'].methods_by_name['CreateJoinToken']._serialized_options = b'\212\265\030\003\n\001\001\202\323\344\223\002\023\"\016/api/v1/tokens:\001*'
+  _globals['_IDENTITYSERVICE'].methods_by_name['CreateJoinToken']._serialized_options = b'\212\265\030\005\n\001\001(\004\202\323\344\223\002\023\"\016/api/v1/tokens:\001*'
   _globals['_IDENTITYSERVICE'].methods_by_name['ListJoinTokens']._loaded_options = None
-  _globals['_IDENTITYSERVICE'].methods_by_name['ListJoinTokens']._serialized_options = b'\212\265\030\003\n\001\001\202\323\344\223\002\020\022\016/api/v1/tokens'
+  _globals['_IDENTITYSERVICE'].methods_by_name['ListJoinTokens']._serialized_options = b'\212\265\030\005\n\001\001(\001\202\323\344\223\002\020\022\016/api/v1/tokens'
   _globals['_IDENTITYSERVICE'].methods_by_name['RevokeJoinToken']._loaded_options = None
-  _globals['_IDENTITYSERVICE'].methods_by_name['RevokeJoinToken']._serialized_options = b'\212\265\030\003\n\001\001\202\323\344\223\002\025*\023/api/v1/tokens/{id}'
+  _globals['_IDENTITYSERVICE'].methods_by_name['RevokeJoinToken']._serialized_options = b'\212\265\030\005\n\001\001(\004\202\323\344\223\002\025*\023/api/v1/tokens/{id}'
   _globals['_IDENTITYSERVICE'].methods_by_name['IssueCertificate']._loaded_options = None
-  _globals['_IDENTITYSERVICE'].methods_by_name['IssueCertificate']._serialized_options = b'\212\265\030\002 \001\202\323\344\223\002\037\"\032/api/v1/certificates:issue:\001*'
+  _globals['_IDENTITYSERVICE'].methods_by_name['IssueCertificate']._serialized_options = b'\212\265\030\004 \001(\005\202\323\344\223\002\037\"\032/api/v1/certificates:issue:\001*'
   _globals['_IDENTITYSERVICE'].methods_by_name['RenewCertificate']._loaded_options = None
-  _globals['_IDENTITYSERVICE'].methods_by_name['RenewCertificate']._serialized_options = b'\212\265\030\010\n\006\004\005\006\001\002\003\202\323\344\223\002\037\"\032/api/v1/certificates:renew:\001*'
+  _globals['_IDENTITYSERVICE'].methods_by_name['RenewCertificate']._serialized_options = b'\212\265\030\n\n\006\004\005\006\001\002\003(\004\202\323\344\223\002\037\"\032/api/v1/certificates:renew:\001*'
   _globals['_IDENTITYSERVICE'].methods_by_name['ListCertificates']._loaded_options = None
-  _globals['_IDENTITYSERVICE'].methods_by_name['ListCertificates']._serialized_options = b'\212\265\030\003\n\001\001\202\323\344\223\002\026\022\024/api/v1/certificates'
+  _globals['_IDENTITYSERVICE'].methods_by_name['ListCertificates']._serialized_options = b'\212\265\030\005\n\001\001(\001\202\323\344\223\002\026\022\024/api/v1/certificates'
   _globals['_IDENTITYSERVICE'].methods_by_name['GetTrustBundle']._loaded_options = None
-  _globals['_IDENTITYSERVICE'].methods_by_name['GetTrustBundle']._serialized_options = b'\212\265\030\010\n\006\004\005\006\001\002\003\202\323\344\223\002\026\022\024/api/v1/trust-bundle'
+  _globals['_IDENTITYSERVICE'].methods_by_name['GetTrustBundle']._serialized_options = b'\212\265\030\n\n\006\004\005\006\001\002\003(\001\202\323\344\223\002\026\022\024/api/v1/trust-bundle'
+  _globals['_IDENTITYSERVICE'].methods_by_name['WatchTrust']._loaded_options = None
+  _globals['_IDENTITYSERVICE'].methods_by_name['WatchTrust']._serialized_options = b'\212\265\030\006\n\002\004\005(\001'
+  _globals['_IDENTITYSERVICE'].methods_by_name['AcknowledgeTrust']._loaded_options = None
+  _globals['_IDENTITYSERVICE'].methods_by_name['AcknowledgeTrust']._serialized_options = b'\212\265\030\006\n\002\004\005(\002'
+  _globals['_IDENTITYSERVICE'].methods_by_name['RevokeCertificate']._loaded_options = None
+  _globals['_IDENTITYSERVICE'].methods_by_name['RevokeCertificate']._serialized_options = b'\212\265\030\021\n\002\001\005\022\tdiscovery(\004\202\323\344\223\002 \"\033/api/v1/certificates:revoke:\001*'
+  _globals['_IDENTITYSERVICE'].methods_by_name['GetAuthority']._loaded_options = None
+  _globals['_IDENTITYSERVICE'].methods_by_name['GetAuthority']._serialized_options = b'\212\265\030\005\n\001\001(\001\202\323\344\223\002\023\022\021/api/v1/authority'
+  _globals['_IDENTITYSERVICE'].methods_by_name['RotateAuthority']._loaded_options = None
+  _globals['_IDENTITYSERVICE'].methods_by_name['RotateAuthority']._serialized_options = b'\212\265\030\005\n\001\001(\004\202\323\344\223\002\035\"\030/api/v1/authority:rotate:\001*'
   _globals['_IDENTITYSERVICE'].methods_by_name['CreateApiToken']._loaded_options = None
-  _globals['_IDENTITYSERVICE'].methods_by_name['CreateApiToken']._serialized_options = b'\212\265\030\003\n\001\001\202\323\344\223\002\027\"\022/api/v1/api-tokens:\001*'
+  _globals['_IDENTITYSERVICE'].methods_by_name['CreateApiToken']._serialized_options = b'\212\265\030\005\n\001\001(\004\202\323\344\223\002\027\"\022/api/v1/api-tokens:\001*'
   _globals['_IDENTITYSERVICE'].methods_by_name['ListApiTokens']._loaded_options = None
-  _globals['_IDENTITYSERVICE'].methods_by_name['ListApiTokens']._serialized_options = b'\212\265\030\003\n\001\001\202\323\344\223\002\024\022\022/api/v1/api-tokens'
+  _globals['_IDENTITYSERVICE'].methods_by_name['ListApiTokens']._serialized_options = b'\212\265\030\005\n\001\001(\001\202\323\344\223\002\024\022\022/api/v1/api-tokens'
+  _globals['_IDENTITYSERVICE'].methods_by_name['RevokeApiToken']._loaded_options = None
+  _globals['_IDENTITYSERVICE'].methods_by_name['RevokeApiToken']._serialized_options = b'\212\265\030\005\n\001\001(\004\202\323\344\223\002\031*\027/api/v1/api-tokens/{id}'
   _globals['_IDENTITYSERVICE'].methods_by_name['WhoAmI']._loaded_options = None
-  _globals['_IDENTITYSERVICE'].methods_by_name['WhoAmI']._serialized_options = b'\212\265\030\010\n\006\004\005\006\001\002\003\202\323\344\223\002\020\022\016/api/v1/whoami'
-  _globals['_JOINTOKEN']._serialized_start=236
-  _globals['_JOINTOKEN']._serialized_end=549
-  _globals['_CREATEJOINTOKENREQUEST']._serialized_start=552
-  _globals['_CREATEJOINTOKENREQUEST']._serialized_end=939
-  _globals['_LISTJOINTOKENSREQUEST']._serialized_start=941
-  _globals['_LISTJOINTOKENSREQUEST']._serialized_end=1043
-  _globals['_LISTJOINTOKENSRESPONSE']._serialized_start=1045
-  _globals['_LISTJOINTOKENSRESPONSE']._serialized_end=1161
-  _globals['_REVOKEJOINTOKENREQUEST']._serialized_start=1163
-  _globals['_REVOKEJOINTOKENREQUEST']._serialized_end=1232
-  _globals['_ISSUECERTIFICATEREQUEST']._serialized_start=1234
-  _globals['_ISSUECERTIFICATEREQUEST']._serialized_end=1330
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=1333
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=1501
-  _globals['_ISSUEDCERTIFICATE']._serialized_start=1504
-  _globals['_ISSUEDCERTIFICATE']._serialized_end=1779
-  _globals['_CERTIFICATE']._serialized_start=1782
-  _globals['_CERTIFICATE']._serialized_end=1968
-  _globals['_LISTCERTIFICATESREQUEST']._serialized_start=1970
-  _globals['_LISTCERTIFICATESREQUEST']._serialized_end=2074
-  _globals['_LISTCERTIFICATESRESPONSE']._serialized_start=2077
-  _globals['_LISTCERTIFICATESRESPONSE']._serialized_end=2209
-  _globals['_GETTRUSTBUNDLEREQUEST']._serialized_start=2211
-  _globals['_GETTRUSTBUNDLEREQUEST']._serialized_end=2234
-  _globals['_TRUSTBUNDLE']._serialized_start=2237
-  _globals['_TRUSTBUNDLE']._serialized_end=2369
-  _globals['_APITOKEN']._serialized_start=2372
-  _globals['_APITOKEN']._serialized_end=2619
-  _globals['_CREATEAPITOKENREQUEST']._serialized_start=2622
-  _globals['_CREATEAPITOKENREQUEST']._serialized_end=2857
-  _globals['_LISTAPITOKENSREQUEST']._serialized_start=2859
-  _globals['_LISTAPITOKENSREQUEST']._serialized_end=2960
-  _globals['_LISTAPITOKENSRESPONSE']._serialized_start=2962
-  _globals['_LISTAPITOKENSRESPONSE']._serialized_end=3083
-  _globals['_WHOAMIREQUEST']._serialized_start=3085
-  _globals['_WHOAMIREQUEST']._serialized_end=3100
-  _globals['_PRINCIPAL']._serialized_start=3103
-  _globals['_PRINCIPAL']._serialized_end=3279
-  _globals['_IDENTITYSERVICE']._serialized_start=3282
-  _globals['_IDENTITYSERVICE']._serialized_end=4601
+  _globals['_IDENTITYSERVICE'].methods_by_name['WhoAmI']._serialized_options = b'\212\265\030\n\n\006\004\005\006\001\002\003(\001\202\323\344\223\002\020\022\016/api/v1/whoami'
+  _globals['_JOINTOKEN']._serialized_start=265
+  _globals['_JOINTOKEN']._serialized_end=578
+  _globals['_CREATEJOINTOKENREQUEST']._serialized_start=581
+  _globals['_CREATEJOINTOKENREQUEST']._serialized_end=968
+  _globals['_LISTJOINTOKENSREQUEST']._serialized_start=970
+  _globals['_LISTJOINTOKENSREQUEST']._serialized_end=1072
+  _globals['_LISTJOINTOKENSRESPONSE']._serialized_start=1074
+  _globals['_LISTJOINTOKENSRESPONSE']._serialized_end=1190
+  _globals['_REVOKEJOINTOKENREQUEST']._serialized_start=1192
+  _globals['_REVOKEJOINTOKENREQUEST']._serialized_end=1261
+  _globals['_ISSUECERTIFICATEREQUEST']._serialized_start=1263
+  _globals['_ISSUECERTIFICATEREQUEST']._serialized_end=1359
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=1362
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=1530
+  _globals['_ISSUEDCERTIFICATE']._serialized_start=1533
+  _globals['_ISSUEDCERTIFICATE']._serialized_end=1808
+  _globals['_CERTIFICATE']._serialized_start=1811
+  _globals['_CERTIFICATE']._serialized_end=2115
+  _globals['_LISTCERTIFICATESREQUEST']._serialized_start=2117
+  _globals['_LISTCERTIFICATESREQUEST']._serialized_end=2221
+  _globals['_LISTCERTIFICATESRESPONSE']._serialized_start=2224
+  _globals['_LISTCERTIFICATESRESPONSE']._serialized_end=2356
+  _globals['_APITOKEN']._serialized_start=2359
+  _globals['_APITOKEN']._serialized_end=2667
+  _globals['_REVOKEAPITOKENREQUEST']._serialized_start=2669
+  _globals['_REVOKEAPITOKENREQUEST']._serialized_end=2718
+  _globals['_CREATEAPITOKENREQUEST']._serialized_start=2721
+  _globals['_CREATEAPITOKENREQUEST']._serialized_end=2956
+  _globals['_LISTAPITOKENSREQUEST']._serialized_start=2958
+  _globals['_LISTAPITOKENSREQUEST']._serialized_end=3059
+  _globals['_LISTAPITOKENSRESPONSE']._serialized_start=3061
+  _globals['_LISTAPITOKENSRESPONSE']._serialized_end=3182
+  _globals['_WHOAMIREQUEST']._serialized_start=3184
+  _globals['_WHOAMIREQUEST']._serialized_end=3199
+  _globals['_PRINCIPAL']._serialized_start=3202
+  _globals['_PRINCIPAL']._serialized_end=3378
+  _globals['_IDENTITYSERVICE']._serialized_start=3381
+  _globals['_IDENTITYSERVICE']._serialized_end=5466
 # @@protoc_insertion_point(module_scope)

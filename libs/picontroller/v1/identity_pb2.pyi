@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from picontroller.v1 import options_pb2 as _options_pb2
+from picontroller.v1 import trust_pb2 as _trust_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -268,7 +269,7 @@ class IssuedCertificate(_message.Message):
     serial: _builtins.str
     """Serial number in hexadecimal."""
     @_builtins.property
-    def trust_bundle(self) -> Global___TrustBundle:
+    def trust_bundle(self) -> _trust_pb2.TrustBundle:
         """The roots to trust and the keys of API tokens."""
 
     @_builtins.property
@@ -279,7 +280,7 @@ class IssuedCertificate(_message.Message):
         self,
         *,
         certificate_chain_pem: _builtins.str = ...,
-        trust_bundle: Global___TrustBundle | None = ...,
+        trust_bundle: _trust_pb2.TrustBundle | None = ...,
         spiffe_id: _builtins.str = ...,
         node_id: _builtins.str = ...,
         serial: _builtins.str = ...,
@@ -303,10 +304,17 @@ class Certificate(_message.Message):
     SPIFFE_ID_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    REVOKE_TIME_FIELD_NUMBER: _builtins.int
+    REVOKE_REASON_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """Serial number in hexadecimal."""
     spiffe_id: _builtins.str
     """The identity it proves."""
+    revoke_reason: _builtins.str
+    """Why, in the words of who did it."""
+    root: _builtins.str
+    """Fingerprint of the root that it belongs to, as in join tokens."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Begin of validity."""
@@ -315,6 +323,10 @@ class Certificate(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """End of validity."""
 
+    @_builtins.property
+    def revoke_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was revoked, if it was."""
+
     def __init__(
         self,
         *,
@@ -322,10 +334,13 @@ class Certificate(_message.Message):
         spiffe_id: _builtins.str = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        revoke_time: _timestamp_pb2.Timestamp | None = ...,
+        revoke_reason: _builtins.str = ...,
+        root: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "revoke_time", b"revoke_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "serial", b"serial", "spiffe_id", b"spiffe_id", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "root", b"root", "serial", b"serial", "spiffe_id", b"spiffe_id", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -386,57 +401,6 @@ class ListCertificatesResponse(_message.Message):
 Global___ListCertificatesResponse: _TypeAlias = ListCertificatesResponse  # noqa: Y015
 
 @_typing.final
-class GetTrustBundleRequest(_message.Message):
-    """GetTrustBundleRequest asks for the trust bundle."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetTrustBundleRequest: _TypeAlias = GetTrustBundleRequest  # noqa: Y015
-
-@_typing.final
-class TrustBundle(_message.Message):
-    """TrustBundle is what a member of the mesh believes."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VERSION_FIELD_NUMBER: _builtins.int
-    TRUST_DOMAIN_FIELD_NUMBER: _builtins.int
-    ROOTS_PEM_FIELD_NUMBER: _builtins.int
-    JWKS_JSON_FIELD_NUMBER: _builtins.int
-    version: _builtins.int
-    """Rises with every change."""
-    trust_domain: _builtins.str
-    """Trust domain of all identities."""
-    roots_pem: _builtins.str
-    """Root certificates in PEM."""
-    jwks_json: _builtins.str
-    """Public keys of API tokens as a JSON Web Key Set."""
-    def __init__(
-        self,
-        *,
-        version: _builtins.int = ...,
-        trust_domain: _builtins.str = ...,
-        roots_pem: _builtins.str = ...,
-        jwks_json: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jwks_json", b"jwks_json", "roots_pem", b"roots_pem", "trust_domain", b"trust_domain", "version", b"version"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TrustBundle: _TypeAlias = TrustBundle  # noqa: Y015
-
-@_typing.final
 class ApiToken(_message.Message):
     """ApiToken is a signed token for programs."""
 
@@ -448,6 +412,7 @@ class ApiToken(_message.Message):
     ROLES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    REVOKE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id within the token (`jti`)."""
     token: _builtins.str
@@ -466,6 +431,10 @@ class ApiToken(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it stops working."""
 
+    @_builtins.property
+    def revoke_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was revoked, if it was."""
+
     def __init__(
         self,
         *,
@@ -475,14 +444,37 @@ class ApiToken(_message.Message):
         roles: _abc.Iterable[_options_pb2.Role.Value.ValueType] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        revoke_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "id", b"id", "roles", b"roles", "subject", b"subject", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "id", b"id", "revoke_time", b"revoke_time", "roles", b"roles", "subject", b"subject", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ApiToken: _TypeAlias = ApiToken  # noqa: Y015
+
+@_typing.final
+class RevokeApiTokenRequest(_message.Message):
+    """RevokeApiTokenRequest names the token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id within the token (`jti`)."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeApiTokenRequest: _TypeAlias = RevokeApiTokenRequest  # noqa: Y015
 
 @_typing.final
 class CreateApiTokenRequest(_message.Message):

@@ -5,6 +5,7 @@ import warnings
 
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from picontroller.v1 import identity_pb2 as picontroller_dot_v1_dot_identity__pb2
+from picontroller.v1 import trust_pb2 as picontroller_dot_v1_dot_trust__pb2
 
 GRPC_GENERATED_VERSION = '1.82.1'
 GRPC_VERSION = grpc.__version__
@@ -68,8 +69,33 @@ class IdentityServiceStub:
                 _registered_method=True)
         self.GetTrustBundle = channel.unary_unary(
                 '/picontroller.v1.IdentityService/GetTrustBundle',
-                request_serializer=picontroller_dot_v1_dot_identity__pb2.GetTrustBundleRequest.SerializeToString,
-                response_deserializer=picontroller_dot_v1_dot_identity__pb2.TrustBundle.FromString,
+                request_serializer=picontroller_dot_v1_dot_trust__pb2.GetTrustBundleRequest.SerializeToString,
+                response_deserializer=picontroller_dot_v1_dot_trust__pb2.TrustBundle.FromString,
+                _registered_method=True)
+        self.WatchTrust = channel.unary_stream(
+                '/picontroller.v1.IdentityService/WatchTrust',
+                request_serializer=picontroller_dot_v1_dot_trust__pb2.WatchTrustRequest.SerializeToString,
+                response_deserializer=picontroller_dot_v1_dot_trust__pb2.WatchTrustResponse.FromString,
+                _registered_method=True)
+        self.AcknowledgeTrust = channel.unary_unary(
+                '/picontroller.v1.IdentityService/AcknowledgeTrust',
+                request_serializer=picontroller_dot_v1_dot_trust__pb2.AcknowledgeTrustRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.RevokeCertificate = channel.unary_unary(
+                '/picontroller.v1.IdentityService/RevokeCertificate',
+                request_serializer=picontroller_dot_v1_dot_trust__pb2.RevokeCertificateRequest.SerializeToString,
+                response_deserializer=picontroller_dot_v1_dot_trust__pb2.RevokeCertificateResponse.FromString,
+                _registered_method=True)
+        self.GetAuthority = channel.unary_unary(
+                '/picontroller.v1.IdentityService/GetAuthority',
+                request_serializer=picontroller_dot_v1_dot_trust__pb2.GetAuthorityRequest.SerializeToString,
+                response_deserializer=picontroller_dot_v1_dot_trust__pb2.Authority.FromString,
+                _registered_method=True)
+        self.RotateAuthority = channel.unary_unary(
+                '/picontroller.v1.IdentityService/RotateAuthority',
+                request_serializer=picontroller_dot_v1_dot_trust__pb2.RotateAuthorityRequest.SerializeToString,
+                response_deserializer=picontroller_dot_v1_dot_trust__pb2.Authority.FromString,
                 _registered_method=True)
         self.CreateApiToken = channel.unary_unary(
                 '/picontroller.v1.IdentityService/CreateApiToken',
@@ -80,6 +106,11 @@ class IdentityServiceStub:
                 '/picontroller.v1.IdentityService/ListApiTokens',
                 request_serializer=picontroller_dot_v1_dot_identity__pb2.ListApiTokensRequest.SerializeToString,
                 response_deserializer=picontroller_dot_v1_dot_identity__pb2.ListApiTokensResponse.FromString,
+                _registered_method=True)
+        self.RevokeApiToken = channel.unary_unary(
+                '/picontroller.v1.IdentityService/RevokeApiToken',
+                request_serializer=picontroller_dot_v1_dot_identity__pb2.RevokeApiTokenRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
         self.WhoAmI = channel.unary_unary(
                 '/picontroller.v1.IdentityService/WhoAmI',
@@ -142,6 +173,42 @@ class IdentityServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchTrust(self, request, context):
+        """WatchTrust answers what to believe and whom to refuse, at once and whenever it changes. An empty answer every few seconds says that
+        nothing did, so that a member can tell silence from a lost connection.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcknowledgeTrust(self, request, context):
+        """AcknowledgeTrust says that the caller believes a version of the trust bundle, and is remembered as a sign of life.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeCertificate(self, request, context):
+        """RevokeCertificate makes a certificate, or everything an identity has, worthless on all members within seconds, open streams included.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAuthority(self, request, context):
+        """GetAuthority answers the state of the certificate authority, and who is behind while it changes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateAuthority(self, request, context):
+        """RotateAuthority takes the next step towards a new root. A step that would cut somebody off is refused, with their names, unless forced.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateApiToken(self, request, context):
         """CreateApiToken makes a signed token (ES256 JWT) for programs. The answer is the only time it is shown.
         """
@@ -151,6 +218,13 @@ class IdentityServiceServicer:
 
     def ListApiTokens(self, request, context):
         """ListApiTokens lists API tokens without their secrets, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeApiToken(self, request, context):
+        """RevokeApiToken makes an API token worthless on all members within seconds, open streams included.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -198,8 +272,33 @@ def add_IdentityServiceServicer_to_server(servicer, server):
             ),
             'GetTrustBundle': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTrustBundle,
-                    request_deserializer=picontroller_dot_v1_dot_identity__pb2.GetTrustBundleRequest.FromString,
-                    response_serializer=picontroller_dot_v1_dot_identity__pb2.TrustBundle.SerializeToString,
+                    request_deserializer=picontroller_dot_v1_dot_trust__pb2.GetTrustBundleRequest.FromString,
+                    response_serializer=picontroller_dot_v1_dot_trust__pb2.TrustBundle.SerializeToString,
+            ),
+            'WatchTrust': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchTrust,
+                    request_deserializer=picontroller_dot_v1_dot_trust__pb2.WatchTrustRequest.FromString,
+                    response_serializer=picontroller_dot_v1_dot_trust__pb2.WatchTrustResponse.SerializeToString,
+            ),
+            'AcknowledgeTrust': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcknowledgeTrust,
+                    request_deserializer=picontroller_dot_v1_dot_trust__pb2.AcknowledgeTrustRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'RevokeCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeCertificate,
+                    request_deserializer=picontroller_dot_v1_dot_trust__pb2.RevokeCertificateRequest.FromString,
+                    response_serializer=picontroller_dot_v1_dot_trust__pb2.RevokeCertificateResponse.SerializeToString,
+            ),
+            'GetAuthority': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAuthority,
+                    request_deserializer=picontroller_dot_v1_dot_trust__pb2.GetAuthorityRequest.FromString,
+                    response_serializer=picontroller_dot_v1_dot_trust__pb2.Authority.SerializeToString,
+            ),
+            'RotateAuthority': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateAuthority,
+                    request_deserializer=picontroller_dot_v1_dot_trust__pb2.RotateAuthorityRequest.FromString,
+                    response_serializer=picontroller_dot_v1_dot_trust__pb2.Authority.SerializeToString,
             ),
             'CreateApiToken': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateApiToken,
@@ -210,6 +309,11 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     servicer.ListApiTokens,
                     request_deserializer=picontroller_dot_v1_dot_identity__pb2.ListApiTokensRequest.FromString,
                     response_serializer=picontroller_dot_v1_dot_identity__pb2.ListApiTokensResponse.SerializeToString,
+            ),
+            'RevokeApiToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeApiToken,
+                    request_deserializer=picontroller_dot_v1_dot_identity__pb2.RevokeApiTokenRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'WhoAmI': grpc.unary_unary_rpc_method_handler(
                     servicer.WhoAmI,
@@ -405,8 +509,143 @@ class IdentityService:
             request,
             target,
             '/picontroller.v1.IdentityService/GetTrustBundle',
-            picontroller_dot_v1_dot_identity__pb2.GetTrustBundleRequest.SerializeToString,
-            picontroller_dot_v1_dot_identity__pb2.TrustBundle.FromString,
+            picontroller_dot_v1_dot_trust__pb2.GetTrustBundleRequest.SerializeToString,
+            picontroller_dot_v1_dot_trust__pb2.TrustBundle.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchTrust(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/picontroller.v1.IdentityService/WatchTrust',
+            picontroller_dot_v1_dot_trust__pb2.WatchTrustRequest.SerializeToString,
+            picontroller_dot_v1_dot_trust__pb2.WatchTrustResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcknowledgeTrust(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/picontroller.v1.IdentityService/AcknowledgeTrust',
+            picontroller_dot_v1_dot_trust__pb2.AcknowledgeTrustRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/picontroller.v1.IdentityService/RevokeCertificate',
+            picontroller_dot_v1_dot_trust__pb2.RevokeCertificateRequest.SerializeToString,
+            picontroller_dot_v1_dot_trust__pb2.RevokeCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAuthority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/picontroller.v1.IdentityService/GetAuthority',
+            picontroller_dot_v1_dot_trust__pb2.GetAuthorityRequest.SerializeToString,
+            picontroller_dot_v1_dot_trust__pb2.Authority.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateAuthority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/picontroller.v1.IdentityService/RotateAuthority',
+            picontroller_dot_v1_dot_trust__pb2.RotateAuthorityRequest.SerializeToString,
+            picontroller_dot_v1_dot_trust__pb2.Authority.FromString,
             options,
             channel_credentials,
             insecure,
@@ -461,6 +700,33 @@ class IdentityService:
             '/picontroller.v1.IdentityService/ListApiTokens',
             picontroller_dot_v1_dot_identity__pb2.ListApiTokensRequest.SerializeToString,
             picontroller_dot_v1_dot_identity__pb2.ListApiTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeApiToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/picontroller.v1.IdentityService/RevokeApiToken',
+            picontroller_dot_v1_dot_identity__pb2.RevokeApiTokenRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from picontroller.v1 import identity_pb2 as _identity_pb2
+from picontroller.v1 import trust_pb2 as _trust_pb2
 import abc as _abc_1
 
 
@@ -31,12 +32,26 @@ class IdentityServiceStub:
     """RenewCertificate issues the caller a new certificate for the identity it has, and no other."""
     ListCertificates: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListCertificatesRequest, _identity_pb2.ListCertificatesResponse]
     """ListCertificates lists certificates that were issued, newest first."""
-    GetTrustBundle: _aio.UnaryUnaryMultiCallable[_identity_pb2.GetTrustBundleRequest, _identity_pb2.TrustBundle]
+    GetTrustBundle: _aio.UnaryUnaryMultiCallable[_trust_pb2.GetTrustBundleRequest, _trust_pb2.TrustBundle]
     """GetTrustBundle answers the roots to trust and the keys that sign API tokens."""
+    WatchTrust: _aio.UnaryStreamMultiCallable[_trust_pb2.WatchTrustRequest, _trust_pb2.WatchTrustResponse]
+    """WatchTrust answers what to believe and whom to refuse, at once and whenever it changes. An empty answer every few seconds says that
+    nothing did, so that a member can tell silence from a lost connection.
+    """
+    AcknowledgeTrust: _aio.UnaryUnaryMultiCallable[_trust_pb2.AcknowledgeTrustRequest, _empty_pb2.Empty]
+    """AcknowledgeTrust says that the caller believes a version of the trust bundle, and is remembered as a sign of life."""
+    RevokeCertificate: _aio.UnaryUnaryMultiCallable[_trust_pb2.RevokeCertificateRequest, _trust_pb2.RevokeCertificateResponse]
+    """RevokeCertificate makes a certificate, or everything an identity has, worthless on all members within seconds, open streams included."""
+    GetAuthority: _aio.UnaryUnaryMultiCallable[_trust_pb2.GetAuthorityRequest, _trust_pb2.Authority]
+    """GetAuthority answers the state of the certificate authority, and who is behind while it changes."""
+    RotateAuthority: _aio.UnaryUnaryMultiCallable[_trust_pb2.RotateAuthorityRequest, _trust_pb2.Authority]
+    """RotateAuthority takes the next step towards a new root. A step that would cut somebody off is refused, with their names, unless forced."""
     CreateApiToken: _aio.UnaryUnaryMultiCallable[_identity_pb2.CreateApiTokenRequest, _identity_pb2.ApiToken]
     """CreateApiToken makes a signed token (ES256 JWT) for programs. The answer is the only time it is shown."""
     ListApiTokens: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListApiTokensRequest, _identity_pb2.ListApiTokensResponse]
     """ListApiTokens lists API tokens without their secrets, newest first."""
+    RevokeApiToken: _aio.UnaryUnaryMultiCallable[_identity_pb2.RevokeApiTokenRequest, _empty_pb2.Empty]
+    """RevokeApiToken makes an API token worthless on all members within seconds, open streams included."""
     WhoAmI: _aio.UnaryUnaryMultiCallable[_identity_pb2.WhoAmIRequest, _identity_pb2.Principal]
     """WhoAmI answers who the caller is and what it may do."""
 
@@ -96,10 +111,52 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def GetTrustBundle(
         self,
-        request: _identity_pb2.GetTrustBundleRequest,
-        context: _aio.ServicerContext[_identity_pb2.GetTrustBundleRequest, _abc.Awaitable[_identity_pb2.TrustBundle]],
-    ) -> _abc.Awaitable[_identity_pb2.TrustBundle]:
+        request: _trust_pb2.GetTrustBundleRequest,
+        context: _aio.ServicerContext[_trust_pb2.GetTrustBundleRequest, _abc.Awaitable[_trust_pb2.TrustBundle]],
+    ) -> _abc.Awaitable[_trust_pb2.TrustBundle]:
         """GetTrustBundle answers the roots to trust and the keys that sign API tokens."""
+
+    @_abc_1.abstractmethod
+    def WatchTrust(
+        self,
+        request: _trust_pb2.WatchTrustRequest,
+        context: _aio.ServicerContext[_trust_pb2.WatchTrustRequest, _abc.AsyncIterator[_trust_pb2.WatchTrustResponse]],
+    ) -> _abc.AsyncIterator[_trust_pb2.WatchTrustResponse]:
+        """WatchTrust answers what to believe and whom to refuse, at once and whenever it changes. An empty answer every few seconds says that
+        nothing did, so that a member can tell silence from a lost connection.
+        """
+
+    @_abc_1.abstractmethod
+    def AcknowledgeTrust(
+        self,
+        request: _trust_pb2.AcknowledgeTrustRequest,
+        context: _aio.ServicerContext[_trust_pb2.AcknowledgeTrustRequest, _abc.Awaitable[_empty_pb2.Empty]],
+    ) -> _abc.Awaitable[_empty_pb2.Empty]:
+        """AcknowledgeTrust says that the caller believes a version of the trust bundle, and is remembered as a sign of life."""
+
+    @_abc_1.abstractmethod
+    def RevokeCertificate(
+        self,
+        request: _trust_pb2.RevokeCertificateRequest,
+        context: _aio.ServicerContext[_trust_pb2.RevokeCertificateRequest, _abc.Awaitable[_trust_pb2.RevokeCertificateResponse]],
+    ) -> _abc.Awaitable[_trust_pb2.RevokeCertificateResponse]:
+        """RevokeCertificate makes a certificate, or everything an identity has, worthless on all members within seconds, open streams included."""
+
+    @_abc_1.abstractmethod
+    def GetAuthority(
+        self,
+        request: _trust_pb2.GetAuthorityRequest,
+        context: _aio.ServicerContext[_trust_pb2.GetAuthorityRequest, _abc.Awaitable[_trust_pb2.Authority]],
+    ) -> _abc.Awaitable[_trust_pb2.Authority]:
+        """GetAuthority answers the state of the certificate authority, and who is behind while it changes."""
+
+    @_abc_1.abstractmethod
+    def RotateAuthority(
+        self,
+        request: _trust_pb2.RotateAuthorityRequest,
+        context: _aio.ServicerContext[_trust_pb2.RotateAuthorityRequest, _abc.Awaitable[_trust_pb2.Authority]],
+    ) -> _abc.Awaitable[_trust_pb2.Authority]:
+        """RotateAuthority takes the next step towards a new root. A step that would cut somebody off is refused, with their names, unless forced."""
 
     @_abc_1.abstractmethod
     def CreateApiToken(
@@ -116,6 +173,14 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_identity_pb2.ListApiTokensRequest, _abc.Awaitable[_identity_pb2.ListApiTokensResponse]],
     ) -> _abc.Awaitable[_identity_pb2.ListApiTokensResponse]:
         """ListApiTokens lists API tokens without their secrets, newest first."""
+
+    @_abc_1.abstractmethod
+    def RevokeApiToken(
+        self,
+        request: _identity_pb2.RevokeApiTokenRequest,
+        context: _aio.ServicerContext[_identity_pb2.RevokeApiTokenRequest, _abc.Awaitable[_empty_pb2.Empty]],
+    ) -> _abc.Awaitable[_empty_pb2.Empty]:
+        """RevokeApiToken makes an API token worthless on all members within seconds, open streams included."""
 
     @_abc_1.abstractmethod
     def WhoAmI(

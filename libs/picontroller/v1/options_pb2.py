@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpicontroller/v1/options.proto\x12\x0fpicontroller.v1\x1a google/protobuf/descriptor.proto\"x\n\x04Role\"p\n\x05Value\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x11\n\rCLUSTER_ADMIN\x10\x01\x12\x11\n\rGPIO_OPERATOR\x10\x02\x12\x0b\n\x07MONITOR\x10\x03\x12\t\n\x05\x41GENT\x10\x04\x12\x0b\n\x07SERVICE\x10\x05\x12\x0b\n\x07GATEWAY\x10\x06\"\x9f\x01\n\nPermission\x12\x31\n\x05roles\x18\x01 \x03(\x0e\x32\x1b.picontroller.v1.Role.ValueR\x05roles\x12\x1a\n\x08services\x18\x02 \x03(\tR\x08services\x12$\n\x0eown_node_field\x18\x03 \x01(\tR\x0cownNodeField\x12\x1c\n\tanonymous\x18\x04 \x01(\x08R\tanonymous:]\n\npermission\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1b.picontroller.v1.PermissionR\npermissionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpicontroller/v1/options.proto\x12\x0fpicontroller.v1\x1a google/protobuf/descriptor.proto\"x\n\x04Role\"p\n\x05Value\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x11\n\rCLUSTER_ADMIN\x10\x01\x12\x11\n\rGPIO_OPERATOR\x10\x02\x12\x0b\n\x07MONITOR\x10\x03\x12\t\n\x05\x41GENT\x10\x04\x12\x0b\n\x07SERVICE\x10\x05\x12\x0b\n\x07GATEWAY\x10\x06\"\\\n\tCallClass\"O\n\x05Value\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x08\n\x04READ\x10\x01\x12\n\n\x06REPORT\x10\x02\x12\t\n\x05\x44RIVE\x10\x03\x12\n\n\x06\x43HANGE\x10\x04\x12\x08\n\x04JOIN\x10\x05\"\xe0\x01\n\nPermission\x12\x31\n\x05roles\x18\x01 \x03(\x0e\x32\x1b.picontroller.v1.Role.ValueR\x05roles\x12\x1a\n\x08services\x18\x02 \x03(\tR\x08services\x12$\n\x0eown_node_field\x18\x03 \x01(\tR\x0cownNodeField\x12\x1c\n\tanonymous\x18\x04 \x01(\x08R\tanonymous\x12?\n\ncall_class\x18\x05 \x01(\x0e\x32 .picontroller.v1.CallClass.ValueR\tcallClass:]\n\npermission\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1b.picontroller.v1.PermissionR\npermissionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROLE']._serialized_end=204
   _globals['_ROLE_VALUE']._serialized_start=92
   _globals['_ROLE_VALUE']._serialized_end=204
-  _globals['_PERMISSION']._serialized_start=207
-  _globals['_PERMISSION']._serialized_end=366
+  _globals['_CALLCLASS']._serialized_start=206
+  _globals['_CALLCLASS']._serialized_end=298
+  _globals['_CALLCLASS_VALUE']._serialized_start=219
+  _globals['_CALLCLASS_VALUE']._serialized_end=298
+  _globals['_PERMISSION']._serialized_start=301
+  _globals['_PERMISSION']._serialized_end=525
 # @@protoc_insertion_point(module_scope)

@@ -78,6 +78,58 @@ class Role(_message.Message):
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 @_typing.final
+class CallClass(_message.Message):
+    """CallClass holds the kinds of calls. The kind decides how often a caller may call, and what goes into the audit log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Value:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ValueEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[CallClass._Value.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        UNSPECIFIED: CallClass._Value.ValueType  # 0
+        """Never declared: a method must be one of the others."""
+        READ: CallClass._Value.ValueType  # 1
+        """Changes nothing. Successes are not audited."""
+        REPORT: CallClass._Value.ValueType  # 2
+        """What machines tell each other all the time: signs of life, events. Successes are not audited."""
+        DRIVE: CallClass._Value.ValueType  # 3
+        """Moves pins: frequent, audited in batches within a second."""
+        CHANGE: CallClass._Value.ValueType  # 4
+        """Changes what is kept. Audited in the transaction of the change."""
+        JOIN: CallClass._Value.ValueType  # 5
+        """What strangers may try: limited by address. Audited in the transaction of the change."""
+
+    class Value(_Value, metaclass=_ValueEnumTypeWrapper):
+        """The kinds, from the harmless to the delicate. Refusals of every kind are audited."""
+
+    UNSPECIFIED: CallClass.Value.ValueType  # 0
+    """Never declared: a method must be one of the others."""
+    READ: CallClass.Value.ValueType  # 1
+    """Changes nothing. Successes are not audited."""
+    REPORT: CallClass.Value.ValueType  # 2
+    """What machines tell each other all the time: signs of life, events. Successes are not audited."""
+    DRIVE: CallClass.Value.ValueType  # 3
+    """Moves pins: frequent, audited in batches within a second."""
+    CHANGE: CallClass.Value.ValueType  # 4
+    """Changes what is kept. Audited in the transaction of the change."""
+    JOIN: CallClass.Value.ValueType  # 5
+    """What strangers may try: limited by address. Audited in the transaction of the change."""
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallClass: _TypeAlias = CallClass  # noqa: Y015
+
+@_typing.final
 class Permission(_message.Message):
     """Permission says who may call a method. A caller needs one of the roles; a service or agent must also fit the narrowing fields."""
 
@@ -87,10 +139,13 @@ class Permission(_message.Message):
     SERVICES_FIELD_NUMBER: _builtins.int
     OWN_NODE_FIELD_FIELD_NUMBER: _builtins.int
     ANONYMOUS_FIELD_NUMBER: _builtins.int
+    CALL_CLASS_FIELD_NUMBER: _builtins.int
     own_node_field: _builtins.str
     """A top-level request field that must equal the node id of a caller which is an agent."""
     anonymous: _builtins.bool
     """Anyone may call, without any credentials."""
+    call_class: Global___CallClass.Value.ValueType
+    """What kind of call it is."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[Global___Role.Value.ValueType]:
         """Callers with any of these roles may call."""
@@ -106,10 +161,11 @@ class Permission(_message.Message):
         services: _abc.Iterable[_builtins.str] | None = ...,
         own_node_field: _builtins.str = ...,
         anonymous: _builtins.bool = ...,
+        call_class: Global___CallClass.Value.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "own_node_field", b"own_node_field", "roles", b"roles", "services", b"services"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "call_class", b"call_class", "own_node_field", b"own_node_field", "roles", b"roles", "services", b"services"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

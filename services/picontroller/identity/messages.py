@@ -10,7 +10,7 @@ from picontroller.core.tls.identity import Trust
 from picontroller.identity.api_tokens import ApiToken
 from picontroller.identity.authority import Issued
 from picontroller.identity.join_tokens import JoinToken
-from picontroller.v1 import identity_pb2, options_pb2
+from picontroller.v1 import identity_pb2, options_pb2, trust_pb2
 
 _LAST_MOMENT = datetime(9999, 12, 31, tzinfo=UTC)
 
@@ -51,9 +51,9 @@ def join_token_to(token: JoinToken, text: str = "") -> identity_pb2.JoinToken:
     )
 
 
-def trust_to(trust: Trust) -> identity_pb2.TrustBundle:
+def trust_to(trust: Trust) -> trust_pb2.TrustBundle:
     """Return what members are to believe."""
-    return identity_pb2.TrustBundle(
+    return trust_pb2.TrustBundle(
         version=trust.version, trust_domain=trust.trust_domain, roots_pem=trust.roots_pem.decode(), jwks_json=trust.jwks_json
     )
 

@@ -84,6 +84,17 @@ class Registry:
         self._clock = clock
         self._signer = TokenSigner(keyring.token_key, keyring.trust_domain)
         self.trust = trust
+        self._trust_listeners: list[Callable[[], None]] = []
+
+    def on_trust(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` whenever what members are to believe has changed."""
+        self._trust_listeners.append(listener)
+
+    def publish_trust(self, trust: Trust) -> None:
+        """Have members believe ``trust`` from now on; it must be on disk already."""
+        self.trust = trust
+        for listener in self._trust_listeners:
+            listener()
 
     @property
     def life(self) -> timedelta:

@@ -12,7 +12,7 @@ from picontroller.identity.authority import Issued
 from picontroller.identity.join_tokens import JoinToken
 from picontroller.identity.registry import Registry
 from picontroller.v1 import identity_pb2 as pb
-from picontroller.v1 import identity_pb2_grpc
+from picontroller.v1 import identity_pb2_grpc, trust_pb2
 
 
 class Listings(Protocol):
@@ -69,7 +69,7 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
         found, more = await self._listings.certificates(request.page_size, request.page_token)
         return pb.ListCertificatesResponse(certificates=map(messages.certificate_to, found), next_page_token=more)
 
-    async def GetTrustBundle(self, request: pb.GetTrustBundleRequest, context: Any) -> pb.TrustBundle:
+    async def GetTrustBundle(self, request: trust_pb2.GetTrustBundleRequest, context: Any) -> trust_pb2.TrustBundle:
         """Answer what to believe."""
         return messages.trust_to(self._registry.trust)
 

@@ -12,7 +12,7 @@ from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc import renewal
 from picontroller.core.rpc.forwarding import ForwardedProofs
 from picontroller.v1 import identity_pb2 as pb
-from picontroller.v1 import options_pb2
+from picontroller.v1 import options_pb2, trust_pb2
 from tests.rpc.identity.world import World
 
 OPERATOR, MONITOR, AGENT = options_pb2.Role.GPIO_OPERATOR, options_pb2.Role.MONITOR, options_pb2.Role.AGENT
@@ -24,8 +24,8 @@ async def make(world: World, **fields: object) -> pb.ApiToken:
     return made
 
 
-async def trust_of(world: World) -> pb.TrustBundle:
-    answer: pb.TrustBundle = await rpc.unary(world.stub(world.folder("gpio")).GetTrustBundle, pb.GetTrustBundleRequest())
+async def trust_of(world: World) -> trust_pb2.TrustBundle:
+    answer: trust_pb2.TrustBundle = await rpc.unary(world.stub(world.folder("gpio")).GetTrustBundle, trust_pb2.GetTrustBundleRequest())
     return answer
 
 

@@ -9,7 +9,7 @@ from picontroller.core import errors
 from picontroller.core.rpc import mesh as rpc
 from picontroller.core.tls.identity import IdentityFolder
 from picontroller.v1 import identity_pb2 as pb
-from picontroller.v1 import options_pb2
+from picontroller.v1 import options_pb2, trust_pb2
 from tests.rpc.identity.test_renewing import node
 from tests.rpc.identity.world import World, request_for_new_key
 
@@ -21,7 +21,7 @@ ADMIN_ONLY = {
     "CreateApiToken": pb.CreateApiTokenRequest(subject="a", roles=[3]),
     "ListApiTokens": pb.ListApiTokensRequest(),
 }
-MEMBERS_TOO = {"GetTrustBundle": pb.GetTrustBundleRequest(), "WhoAmI": pb.WhoAmIRequest()}
+MEMBERS_TOO = {"GetTrustBundle": trust_pb2.GetTrustBundleRequest(), "WhoAmI": pb.WhoAmIRequest()}
 
 
 async def outcome(world: World, identity: IdentityFolder, method: str, request: Any, proof: Mapping[str, str] | None = None) -> type | None:

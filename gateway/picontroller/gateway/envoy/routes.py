@@ -44,6 +44,13 @@ def table(settings: Settings, members: Iterable[str]) -> Json:
         ],
         # Nothing here believes these; they are dropped so that nobody further in ever starts to.
         "request_headers_to_remove": ["x-forwarded-for", "x-forwarded-host", "x-pi-user", "x-pi-principal", "x-pi-roles", "cookie"],
+        # Whose address limits and audit go by.
+        "request_headers_to_add": [
+            {
+                "header": {"key": "x-client-address", "value": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        ],
         "response_headers_to_add": [
             _header("x-content-type-options", "nosniff"),
             _header("cache-control", "no-store"),

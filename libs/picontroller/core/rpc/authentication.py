@@ -7,6 +7,7 @@ forwards without either is anonymous.
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import grpc
@@ -22,6 +23,7 @@ from picontroller.core.tls.identity import spiffe_id_of
 KEPT = 2048
 SMALLEST_RSA_BITS = 2048
 SHORTEST_DIGEST_BYTES = 32
+STRANGER = replace(ANONYMOUS, forwarded=True)
 _KIND_ROLES = {"svc": frozenset({Role.SERVICE}), "node": frozenset({Role.AGENT}), "gateway": frozenset({Role.GATEWAY})}
 
 
@@ -51,17 +53,38 @@ def _refuse_weak(certificate: x509.Certificate) -> None:
         raise ValueError("its signature is too weak")
 
 
+class Denials(Protocol):
+    """Proofs that are refused although they are not outdated."""
+
+    def holds(self, caller: Caller) -> bool:
+        """Return whether the caller's proof, or everything that its identity has, is refused."""
+        ...
+
+
 class Authenticator:
     """Resolves the caller of each call. What a certificate says is remembered; whether it is still valid is asked each time."""
 
-    def __init__(self, trust_domain: Callable[[], str], forwarded: Forwarded | None = None, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        trust_domain: Callable[[], str],
+        forwarded: Forwarded | None = None,
+        now: Callable[[], float] = time.time,
+        denials: Denials | None = None,
+    ) -> None:
         self._trust_domain = trust_domain
         self._forwarded = forwarded
         self._now = now
+        self._denials = denials
         self._known: OrderedDict[bytes, Caller] = OrderedDict()
 
     def caller(self, context: grpc.aio.ServicerContext[object, object], metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
-        """Return the caller of a call with ``metadata``. Raises Unauthenticated when its proof is not good."""
+        """Return the caller of a call with ``metadata``. Raises Unauthenticated when its proof is not good or was revoked."""
+        caller = self._proven(context, metadata)
+        if self._denials is not None and self._denials.holds(caller):
+            raise Unauthenticated(f"the {caller.method} was revoked", reason="PROOF_REVOKED")
+        return caller
+
+    def _proven(self, context: grpc.aio.ServicerContext[object, object], metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
         proof: Mapping[str, Any] = context.auth_context()
         if proof.get("ssl_tls_version", [b""])[0] not in (b"TLSv1.3", b""):
             raise Unauthenticated("TLS 1.3 is needed", reason="TLS_TOO_OLD")
@@ -70,10 +93,12 @@ class Authenticator:
         if peer.expires <= self._now():
             raise Unauthenticated("the client certificate has expired", reason="CERTIFICATE_EXPIRED")
         if peer.identity is not None and peer.identity.kind == "gateway":
+            if self._denials is not None and self._denials.holds(peer):
+                raise Unauthenticated("the gateway's certificate was revoked", reason="PROOF_REVOKED")
             if self._forwarded is None:
                 raise Unauthenticated("the gateway has no business here", reason="FORWARDING_REFUSED")
             texts = {key: value for key, value in metadata if isinstance(value, str)}
-            return self._forwarded.caller(texts) or ANONYMOUS
+            return self._forwarded.caller(texts) or STRANGER
         return peer
 
     def _learn(self, pem: bytes) -> Caller:
@@ -86,7 +111,9 @@ class Authenticator:
         if identity.trust_domain != self._trust_domain():
             raise Unauthenticated("the client certificate is of another trust domain", reason="IDENTITY_UNKNOWN")
         expires = certificate.not_valid_after_utc.timestamp()
-        caller = Caller(identity, roles_in(certificate, identity), "certificate", expires)
+        caller = Caller(
+            identity, roles_in(certificate, identity), "certificate", expires, proof=f"certificate:{certificate.serial_number:x}"
+        )
         self._known[pem] = caller
         if len(self._known) > KEPT:
             self._known.popitem(last=False)

@@ -81,7 +81,7 @@ class ForwardedProofs:
             raise Unauthenticated("the token has expired; make a new one", reason="TOKEN_EXPIRED") from error
         except (jwt.PyJWTError, ValueError, KeyError, TypeError) as error:
             raise Unauthenticated("the token is not valid", reason="TOKEN_INVALID") from error
-        return Caller(identity, roles, "token", float(claims["exp"]), forwarded=True)
+        return Caller(identity, roles, "token", float(claims["exp"]), forwarded=True, proof=f"token:{claims['jti']}")
 
     def _certificate(self, header: str, trust: Trust) -> Caller:
         elements = _xfcc(header)
@@ -96,7 +96,8 @@ class ForwardedProofs:
             raise Unauthenticated("the forwarded client certificate is not valid", reason="CERTIFICATE_INVALID") from error
         if identity.trust_domain != trust.trust_domain or identity.kind == "gateway":
             raise Unauthenticated("the forwarded client certificate is not one of ours", reason="IDENTITY_UNKNOWN")
-        return Caller(identity, roles_in(leaf, identity), "certificate", leaf.not_valid_after_utc.timestamp(), forwarded=True)
+        expires, proof = leaf.not_valid_after_utc.timestamp(), f"certificate:{leaf.serial_number:x}"
+        return Caller(identity, roles_in(leaf, identity), "certificate", expires, forwarded=True, proof=proof)
 
 
 def _xfcc(header: str) -> dict[str, str]:

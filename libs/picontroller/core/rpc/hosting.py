@@ -12,18 +12,10 @@ import grpc
 
 from picontroller.core.clock import Clock
 from picontroller.core.rpc.authentication import Authenticator, Forwarded
-from picontroller.core.rpc.interceptors import (
-    AccessLog,
-    Authorisation,
-    Callers,
-    Deadlines,
-    Errors,
-    Interceptor,
-    Limits,
-    Metrics,
-    RequestIds,
-    Validation,
-)
+from picontroller.core.rpc.interceptors.call import Interceptor
+from picontroller.core.rpc.interceptors.guarding import Authorisation, Callers, Deadlines, Validation
+from picontroller.core.rpc.interceptors.limits import Limits
+from picontroller.core.rpc.interceptors.observing import AccessLog, Errors, Metrics, RequestIds
 from picontroller.core.rpc.server import Server
 from picontroller.core.rpc.validation import Validator
 from picontroller.core.rpc.wiring import Service
@@ -49,7 +41,9 @@ class Manners:
 
 def chain(identity: IdentityFolder, manners: Manners) -> list[Interceptor]:
     """Return the interceptors in their order, outermost first."""
-    authenticator = Authenticator(lambda: identity.trust.trust_domain, manners.forwarded, lambda: manners.clock.now().timestamp())
+    authenticator = Authenticator(
+        lambda: identity.trust.trust_domain, manners.forwarded, lambda: manners.clock.now().timestamp(), identity.denials
+    )
     return [
         RequestIds(),
         AccessLog(),
@@ -81,6 +75,11 @@ async def serving(service: Service, identity: IdentityFolder, addresses: Sequenc
     server = Server(service.register, chain(identity, manners))
     await server.start(addresses, server_credentials(identity))
     loop = asyncio.get_running_loop()
+
+    def end_denied() -> None:
+        loop.call_soon_threadsafe(server.streams.end, identity.denials.holds)
+
+    forget_listener = identity.denials.on_change(end_denied)
     tasks = [
         loop.create_task(keep_running(f"{service.name}: {name}", work, manners.clock), name=f"{service.name}: {name}")
         for name, work in service.background.items()
@@ -90,6 +89,7 @@ async def serving(service: Service, identity: IdentityFolder, addresses: Sequenc
     try:
         yield Running(service, server, tuple(server.bound))
     finally:
+        forget_listener()
         await server.drain(manners.grace_seconds)
         await cancel_and_wait(*tasks)
         log.info("service has stopped", extra={"service": service.name})

@@ -15,7 +15,7 @@ from picontroller.core import logs
 from picontroller.core.callers import SpiffeId
 from picontroller.core.errors import Unavailable
 from picontroller.core.rpc import errors as rpc_errors
-from picontroller.core.rpc.interceptors import REQUEST_ID
+from picontroller.core.rpc.interceptors.call import REQUEST_ID
 from picontroller.core.tls import channels
 from picontroller.core.tls.identity import IdentityFolder, server_name
 

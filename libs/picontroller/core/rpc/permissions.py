@@ -1,5 +1,6 @@
 """Permissions as methods declare them in their protos. A method that declares none has none, and its server does not start."""
 
+import enum
 from dataclasses import dataclass
 
 from google.protobuf.descriptor import MethodDescriptor
@@ -7,6 +8,16 @@ from google.protobuf.descriptor import MethodDescriptor
 from picontroller.core.callers import Caller, Role
 from picontroller.core.errors import PermissionDenied, Unauthenticated
 from picontroller.v1 import options_pb2
+
+
+class CallClass(enum.Enum):
+    """What kind of call a method is. Names equal those of ``picontroller.v1.CallClass``."""
+
+    READ = 1
+    REPORT = 2
+    DRIVE = 3
+    CHANGE = 4
+    JOIN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +28,7 @@ class Permission:
     services: frozenset[str] = frozenset()
     own_node_field: str = ""
     anonymous: bool = False
+    call_class: CallClass = CallClass.READ
 
     def check(self, method: str, caller: Caller, own_node_id: str | None) -> None:
         """Raise Unauthenticated or PermissionDenied unless ``caller`` may call ``method``.
@@ -48,10 +60,12 @@ FOREIGN_SERVICES = {
 
 
 def declared(method: MethodDescriptor) -> Permission | None:
-    """Return what a method declares, None when it declares nothing."""
+    """Return what a method declares, None when it declares nothing or not what kind of call it is."""
     options = method.GetOptions()
     if not options.HasExtension(options_pb2.permission):
         return None
     raw = options.Extensions[options_pb2.permission]
+    if raw.call_class not in {kind.value for kind in CallClass}:
+        return None
     roles = frozenset(Role(number) for number in raw.roles)
-    return Permission(roles, frozenset(raw.services), raw.own_node_field, raw.anonymous)
+    return Permission(roles, frozenset(raw.services), raw.own_node_field, raw.anonymous, CallClass(raw.call_class))

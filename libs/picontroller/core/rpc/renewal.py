@@ -22,7 +22,7 @@ from picontroller.core.errors import Error, FailedPrecondition
 from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.tls.identity import Credentials, IdentityFolder, Trust, credentials_from, key_to_pem, new_key, signing_request
-from picontroller.v1 import identity_pb2, identity_pb2_grpc
+from picontroller.v1 import identity_pb2, identity_pb2_grpc, trust_pb2
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +42,16 @@ class Issued:
     trust: Trust
 
 
-def trust_from(message: identity_pb2.TrustBundle) -> Trust:
+def trust_from(message: trust_pb2.TrustBundle) -> Trust:
     """Return a trust bundle as members keep it."""
-    return Trust(message.version, message.trust_domain, message.roots_pem.encode(), message.jwks_json)
+    return Trust(
+        message.version,
+        message.trust_domain,
+        message.roots_pem.encode(),
+        message.jwks_json,
+        message.active_root,
+        message.renew_now,
+    )
 
 
 def issued_from(message: identity_pb2.IssuedCertificate) -> Issued:
@@ -194,7 +201,7 @@ def through(
 
     async def fetch_trust() -> Trust:
         stub = identity_pb2_grpc.IdentityServiceStub(channel())
-        return trust_from(await rpc.unary(stub.GetTrustBundle, identity_pb2.GetTrustBundleRequest(), seconds=CALL_SECONDS))
+        return trust_from(await rpc.unary(stub.GetTrustBundle, trust_pb2.GetTrustBundleRequest(), seconds=CALL_SECONDS))
 
     return Renewal(identity, request_renewal, clock, fetch_trust=fetch_trust, trust_seconds=trust_seconds, remedy=remedy)
 

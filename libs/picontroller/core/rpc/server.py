@@ -20,8 +20,9 @@ from grpc_channelz.v1 import channelz, channelz_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from picontroller.core.callers import Caller
 from picontroller.core.errors import Unauthenticated, Unavailable
-from picontroller.core.rpc.interceptors import Call, Garbage, Handler, Interceptor, Method
+from picontroller.core.rpc.interceptors.call import Call, Garbage, Handler, Interceptor, Method
 from picontroller.core.rpc.permissions import FOREIGN_SERVICES, Permission, declared
 from picontroller.core.tls.channels import LARGEST_MESSAGE_BYTES, LARGEST_METADATA_BYTES
 
@@ -58,7 +59,8 @@ class Streams:
     """The streams that a server has open: draining ends them instead of waiting for them, and none outlives its caller's proof."""
 
     def __init__(self) -> None:
-        self._scopes: set[asyncio.Timeout] = set()
+        self._scopes: dict[asyncio.Timeout, Caller] = {}
+        self._revoked: set[asyncio.Timeout] = set()
         self.draining = False
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:
@@ -71,20 +73,30 @@ class Streams:
                 raise Unavailable("the server is going away", reason="DRAINING", retry_after=1.0)
             remaining = call.caller.expires - time.time()
             scope = asyncio.timeout(remaining if remaining < LONGEST_STREAM_SECONDS else None)
-            self._scopes.add(scope)
+            self._scopes[scope] = call.caller
             try:
                 async with scope:
                     return await proceed(call, request)
             except TimeoutError:
                 if not scope.expired():
                     raise
+                if scope in self._revoked:
+                    raise Unauthenticated(f"the {call.caller.method} was revoked", reason="PROOF_REVOKED") from None
                 if not self.draining:
                     raise Unauthenticated("the proof of who is calling has expired", reason="PROOF_EXPIRED") from None
                 raise Unavailable("the server is going away", reason="DRAINING", retry_after=1.0) from None
             finally:
-                self._scopes.discard(scope)
+                self._scopes.pop(scope, None)
+                self._revoked.discard(scope)
 
         return handle
+
+    def end(self, denied: Callable[[Caller], bool]) -> None:
+        """End the streams of callers whose proof is ``denied``. To be called in the event loop when denials were added."""
+        for scope, caller in list(self._scopes.items()):
+            if denied(caller):
+                self._revoked.add(scope)
+                scope.reschedule(0)
 
     def drain(self) -> None:
         """End all streams, and those that still come."""
@@ -154,7 +166,7 @@ def permission_of(service: str, method: str) -> Permission:
     descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[method]
     found = declared(descriptor)
     if found is None or not (found.roles or found.anonymous):
-        raise LookupError(f"{service}/{method} declares no permission; see proto/picontroller/v1/options.proto")
+        raise LookupError(f"{service}/{method} declares no permission or no class; see proto/picontroller/v1/options.proto")
     return found
 
 

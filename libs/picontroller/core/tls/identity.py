@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from picontroller.core.callers import SpiffeId, parse_spiffe_id
 from picontroller.core.errors import FailedPrecondition
 from picontroller.core.files import read_secret, write_atomically, write_secret
+from picontroller.core.tls.denials import Denials
 
 DNS_SUFFIX = "pi-controller.local"
 
@@ -31,12 +32,18 @@ def server_name(identity: SpiffeId) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What a member believes: roots in PEM and the public keys of API tokens as a JSON Web Key Set."""
+    """What a member believes: roots in PEM and the public keys of API tokens as a JSON Web Key Set.
+
+    ``active_root`` is the fingerprint of the root under which certificates are issued now, empty when nobody said; ``renew_now`` asks
+    everybody with a certificate of another root to renew it at once.
+    """
 
     version: int
     trust_domain: str
     roots_pem: bytes
     jwks_json: str
+    active_root: str = ""
+    renew_now: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,7 @@ class IdentityFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.version = 0
+        self.denials = Denials(path)
         self._mutex = threading.Lock()
         self._credentials: Credentials | None = None
         self._trust: Trust | None = None
@@ -124,9 +132,17 @@ class IdentityFolder:
         credentials = credentials_from(key_pem, mark + chain)
         try:
             raw = json.loads((self.path / "trust.json").read_text())
-            trust = Trust(int(raw["version"]), str(raw["trust_domain"]), (self.path / "roots.pem").read_bytes(), str(raw["jwks"]))
+            trust = Trust(
+                int(raw["version"]),
+                str(raw["trust_domain"]),
+                (self.path / "roots.pem").read_bytes(),
+                str(raw["jwks"]),
+                str(raw.get("active_root", "")),
+                bool(raw.get("renew_now", False)),
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FailedPrecondition(f"{self.path / 'trust.json'} can't be read: {error}", reason="IDENTITY_DAMAGED") from error
+        self.denials.load()
         with self._mutex:
             self._credentials, self._trust = credentials, trust
             self.version += 1
@@ -143,7 +159,13 @@ class IdentityFolder:
         """Write what is believed."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(self.path / "roots.pem", trust.roots_pem)
-        body = {"version": trust.version, "trust_domain": trust.trust_domain, "jwks": trust.jwks_json}
+        body = {
+            "version": trust.version,
+            "trust_domain": trust.trust_domain,
+            "jwks": trust.jwks_json,
+            "active_root": trust.active_root,
+            "renew_now": trust.renew_now,
+        }
         write_atomically(self.path / "trust.json", json.dumps(body).encode())
         with self._mutex:
             self._trust = trust
