@@ -27,6 +27,9 @@ async def test_outbox_when_emptied_into_the_bus_arrives_once_and_in_order(bus: B
         async with subscribed(bus.stub(), after="start") as subscription:
             events = await subscription.events(400, 20)
         assert [e.resource for e in events] == [str(number) for number in range(400)]
+        async with asyncio.timeout(5):  # what arrived is forgotten a moment later
+            while await database.read(lambda c: c.execute("SELECT count(*) FROM outbox").get):
+                await asyncio.sleep(0.01)
         await cancel_and_wait(task)
     async with await Database.open(tmp_path / "gpio.db", (outbox.SCHEMA,)) as database, bus.running():
         # A row that was carried but not forgotten, as after a crash between the two.
