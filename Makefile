@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 DEMO := build/demo
 SIMULATE ?= 3
+# Tests at a time: they mostly wait, so that two suit two cores. 0 runs them in one process.
+WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 
 help: ## show the targets
@@ -32,7 +34,7 @@ agent: $(STAMP) ## one simulated Pi: make agent ADDRESS=HOST:8443 TOKEN_FILE=PAT
 	PICONTROLLER_AGENT__BACKEND=sim $(BIN)/pictl agent run --data-dir build/agent
 
 test: $(STAMP) ## unit, rpc, contract and integration tests (PyPI only, no root)
-	$(PYTEST) tests --ignore tests/real --ignore tests/bench
+	$(PYTEST) tests --ignore tests/real --ignore tests/bench --numprocesses $(WORKERS) --dist loadfile
 
 test-real: $(STAMP) ## an emulated Raspberry Pi with a real gpiochip (Debian packages, Go)
 	$(PYTEST) tests/real -p no:randomly --timeout 900
