@@ -21,12 +21,12 @@ from picontroller.agent.admission.membership import Membership
 from picontroller.agent.admission.roots import fetch_root
 from picontroller.agent.timekeeping import Timekeeper
 from picontroller.core.clock import Clock
-from picontroller.core.errors import FailedPrecondition, Unauthenticated, Unavailable
+from picontroller.core.errors import FailedPrecondition, QuotaExceeded, Unauthenticated, Unavailable
 from picontroller.core.files import read_secret, write_secret
 from picontroller.core.rpc.renewal import Issued, accepted
 from picontroller.core.tasks import next_pause
 from picontroller.core.tls.identity import credentials_from, key_to_pem, new_key, signing_request
-from picontroller.core.tls.joining import matches, parse_token
+from picontroller.core.tls.joining import JoinTokenParts, parse_token, pinned
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +54,11 @@ async def join(
     """
     parts = parse_token(token_text)
     with membership.held(folder):
-        _refuse_second(folder)
+        _refuse_second(folder, address, parts)
         deadline = clock.monotonic() + patience_seconds
-        root_pem = await _patiently(lambda: asyncio.to_thread(fetch, address), clock, deadline)
-        if not matches(root_pem, parts.root_hash):
+        shown = await _patiently(lambda: asyncio.to_thread(fetch, address), clock, deadline)
+        root_pem = pinned(shown, parts.root_hash)
+        if root_pem is None:
             raise _mismatch(address)
         await Timekeeper(clock, folder, lambda: _begin_of(root_pem)).until_right()
         key = _pending_key(folder)
@@ -71,14 +72,17 @@ async def join(
         return _settle(folder, address, key, issued)
 
 
-def _refuse_second(folder: Path) -> None:
-    """Refuse to join twice; an identity whose life is over may be joined again."""
+def _refuse_second(folder: Path, address: str, parts: JoinTokenParts) -> None:
+    """Refuse to join twice; an identity whose life is over, or whose root the control plane has replaced meanwhile, may be joined again."""
     identity = membership.identity_of(folder)
     if not identity.exists():
         return
     identity.load()
-    if not identity.expired():
-        known = membership.load(folder)
+    if identity.expired():
+        return
+    known = membership.load(folder)
+    overtaken = known.gateway == address and pinned(identity.trust.roots_pem, parts.root_hash) is None
+    if not overtaken:
         raise FailedPrecondition(
             f"this machine has joined {known.gateway} as node {known.node_id} already; run first: pictl leave", reason="ALREADY_JOINED"
         )
@@ -89,9 +93,9 @@ async def _patiently(attempt: Callable[[], Awaitable[T]], clock: Clock, deadline
     while True:
         try:
             return await attempt()
-        except Unavailable as error:
+        except (Unavailable, QuotaExceeded) as error:  # many at one address join at once: each in its turn
             failures += 1
-            pause = next_pause(failures)
+            pause = max(next_pause(failures), error.retry_after or 0)
             if clock.monotonic() + pause > deadline:
                 raise
             if failures == 1:

@@ -1,7 +1,8 @@
 """The certificate authority: a root, an issuing authority under it, and the leaves that it signs.
 
-Only the root is trusted by anybody, so that the issuing authority can be replaced at any time: each chain carries it. What a leaf says
-comes from our own records alone; of a signing request nothing but the key is looked at.
+Only the root is trusted by anybody, so that the issuing authority can be replaced at any time: each chain carries it. While a new root
+takes an old one's place, chains carry the new one's certificate by the old one as well (the cross-certificate), for those who know the old
+one only. What a leaf says comes from our own records alone; of a signing request nothing but the key is looked at.
 """
 
 import hashlib
@@ -17,11 +18,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from picontroller.core.callers import Role, SpiffeId
+from picontroller.core.errors import FailedPrecondition
+from picontroller.core.tls import joining
 from picontroller.core.tls.identity import new_key, server_name
 
 ROOT_LIFE = timedelta(days=3650)
 ISSUING_LIFE = timedelta(days=365)
 LONGEST_BACKDATE = timedelta(minutes=5)  # a Pi has no clock chip; its clock may be that late
+ROOT_PATH_LENGTH = 2  # a root vouches for the next one, that for its issuing authority, and that for leaves
 HERE = ("localhost", "127.0.0.1", "::1")
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
@@ -34,6 +38,11 @@ class Signer:
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
 
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of its key, as it stands in join tokens for a root."""
+        return joining.root_fingerprint(self.certificate)
+
     def chain_pem(self) -> bytes:
         """Return the certificate in PEM."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
@@ -41,7 +50,10 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A certificate that was issued. ``key_hash`` is the SHA-256 of its SubjectPublicKeyInfo; ``chain_pem`` has the leaf first."""
+    """A certificate that was issued. ``key_hash`` is the SHA-256 of its SubjectPublicKeyInfo; ``chain_pem`` has the leaf first.
+
+    ``revoked`` says when it was revoked, if it was, and ``revoke_reason`` why. ``root`` is the fingerprint of the root it belongs to.
+    """
 
     serial: str
     identity: SpiffeId
@@ -49,6 +61,9 @@ class Issued:
     start: datetime
     expires: datetime
     chain_pem: str
+    revoked: datetime | None = None
+    revoke_reason: str = ""
+    root: str = ""
 
 
 def key_hash(key: PublicKey) -> bytes:
@@ -66,7 +81,7 @@ def make_root(trust_domain: str, now: datetime) -> Signer:
     """Return a new root, good for ten years."""
     key = new_key()
     name = _name(f"Pi-Controller root {key_hash(key.public_key()).hex()[:8]}", (trust_domain,))
-    return Signer(key, _authority(name, name, key, key, now, ROOT_LIFE, 1))
+    return Signer(key, _authority(name, name, key, key, now, ROOT_LIFE, ROOT_PATH_LENGTH))
 
 
 def make_issuing(root: Signer, trust_domain: str, now: datetime) -> Signer:
@@ -77,6 +92,22 @@ def make_issuing(root: Signer, trust_domain: str, now: datetime) -> Signer:
     return Signer(key, _authority(name, root.certificate.subject, key, root.key, now, life, 0))
 
 
+def cross_certify(coming: Signer, by: Signer, now: datetime) -> bytes:
+    """Return a certificate in PEM of the root ``coming`` by the root ``by``, good for as long as both are.
+
+    Raises FailedPrecondition ROOT_TOO_OLD for a root of an early release, which can't vouch for another.
+    """
+    constraints = by.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    if constraints.path_length is not None and constraints.path_length < ROOT_PATH_LENGTH:
+        raise FailedPrecondition(
+            "the root was made by an early release and can't vouch for another; a new data folder gets one that can", reason="ROOT_TOO_OLD"
+        )
+    life = min(coming.certificate.not_valid_after_utc, by.certificate.not_valid_after_utc) - now
+    subject, issuer = coming.certificate.subject, by.certificate.subject
+    made = _authority(subject, issuer, coming.key, by.key, now, life, ROOT_PATH_LENGTH - 1)
+    return made.public_bytes(serialization.Encoding.PEM)
+
+
 def is_worn(issuing: Signer, now: datetime) -> bool:
     """Return whether an issuing authority has lived two thirds of its life, when it is time for a new one."""
     start, end = issuing.certificate.not_valid_before_utc, issuing.certificate.not_valid_after_utc
@@ -84,14 +115,17 @@ def is_worn(issuing: Signer, now: datetime) -> bool:
 
 
 def leads_to(root: Signer, chain_pem: bytes) -> bool:
-    """Return whether each certificate of a chain was issued by the next and the last by ``root``. Dates are not looked at."""
+    """Return whether each certificate of a chain was issued by the next, until one was issued by ``root``. Dates are not looked at."""
     try:
         chain = x509.load_pem_x509_certificates(chain_pem)
-        for certificate, issuer in zip(chain, [*chain[1:], root.certificate], strict=True):
-            certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
+    except ValueError:
         return False
-    return True
+    for certificate, issuer in zip(chain, [*chain[1:], None], strict=True):
+        if _is_issued_by(certificate, root.certificate):
+            return True
+        if issuer is None or not _is_issued_by(certificate, issuer):
+            return False
+    return False
 
 
 def issue(
@@ -103,10 +137,13 @@ def issue(
     *,
     names: Sequence[str] = (),
     roles: Sequence[str] = (),
+    cross_pem: bytes = b"",
+    root: str = "",
 ) -> Issued:
     """Return a certificate for ``identity`` that holds for ``life``, or as long as the authority does.
 
     ``names`` are further DNS names and addresses of a server; ``roles`` are the organisations of a person, who gets a client's certificate.
+    ``cross_pem`` ends the chain; ``root`` is the fingerprint to remember.
     """
     now = now.replace(microsecond=0)
     start = now - min(LONGEST_BACKDATE, life / 10)
@@ -133,8 +170,16 @@ def issue(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuing.key.public_key()), critical=False)
         .sign(issuing.key, hashes.SHA256())
     )
-    chain = leaf.public_bytes(serialization.Encoding.PEM) + issuing.chain_pem()
-    return Issued(f"{serial:x}", identity, key_hash(key), start, expires, chain.decode())
+    chain = leaf.public_bytes(serialization.Encoding.PEM) + issuing.chain_pem() + cross_pem
+    return Issued(f"{serial:x}", identity, key_hash(key), start, expires, chain.decode(), root=root)
+
+
+def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
 
 
 def _authority(

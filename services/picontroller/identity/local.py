@@ -65,14 +65,14 @@ async def provision_admin(registry: Registry, folder: Path, clock: Clock) -> boo
     if _text(folder / "ca.pem") != registry.trust.roots_pem:
         await asyncio.to_thread(write_secret, folder / "ca.pem", registry.trust.roots_pem)
         changed = True
-    if not _admin_certificate_is_good(registry, folder, clock):
+    if not await _admin_certificate_is_good(registry, folder, clock):
         key = new_key()
         issued = await registry.enrol(f"/user/{ADMIN}", key.public_key(), roles=_ADMIN_ROLES)
         # The key first: with a new certificate beside an old key the pair is recognised as damaged and made again.
         await asyncio.to_thread(write_secret, folder / "client.key", key_to_pem(key))
         await asyncio.to_thread(write_secret, folder / "client.pem", issued.chain_pem.encode())
         changed = True
-    if not _admin_token_is_good(registry, folder, clock):
+    if not await _admin_token_is_good(registry, folder, clock):
         _, text = await registry.create_api_token(ADMIN, [Role.CLUSTER_ADMIN], ADMIN_TOKEN_LIFE)
         await asyncio.to_thread(write_secret, folder / "token", text.encode() + b"\n")
         changed = True
@@ -80,18 +80,34 @@ async def provision_admin(registry: Registry, folder: Path, clock: Clock) -> boo
 
 
 async def keep_fresh(registry: Registry, root: Path, clock: Clock) -> None:
-    """Replace the issuing authority and the admin's credential in good time, for as long as the identity service runs."""
+    """Replace the issuing authority and the admin's credential in good time, for as long as the identity service runs.
+
+    The credential follows what is believed, and the active root, at once.
+    """
+    changed = asyncio.Event()
+    registry.on_trust(changed.set)
     while True:
+        changed.clear()
         await registry.replace_worn_issuing()
         if (root / ADMIN).exists() and await provision_admin(registry, root / ADMIN, clock):
             log.info("admin credential renewed", extra={"folder": str(root / ADMIN)})
-        await clock.sleep(min(UPKEEP_SECONDS, registry.life.total_seconds() / 10))
+        await _sleep_until(changed, min(UPKEEP_SECONDS, registry.life.total_seconds() / 10), clock)
+
+
+async def _sleep_until(changed: asyncio.Event, seconds: float, clock: Clock) -> None:
+    """Sleep for ``seconds``, or until something has changed."""
+    sleeping, changing = asyncio.ensure_future(clock.sleep(seconds)), asyncio.create_task(changed.wait())
+    try:
+        await asyncio.wait((sleeping, changing), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (sleeping, changing):
+            task.cancel()
 
 
 async def _member(registry: Registry, folder: IdentityFolder, path: str, clock: Clock, san: Sequence[str], *, keep: bool) -> bool:
     """Make one identity unless it is good, and return whether it was made."""
     identity = SpiffeId(registry.trust_domain, path.split("/")[1], path.removeprefix("/svc/") if path.startswith("/svc/") else "")
-    if _is_good(registry, folder, identity, clock, names.checked(identity, san), keep=keep):
+    if await _is_good(registry, folder, identity, clock, names.checked(identity, san), keep=keep):
         if folder.trust != registry.trust:
             await asyncio.to_thread(folder.store_trust, registry.trust)
         return False
@@ -102,7 +118,7 @@ async def _member(registry: Registry, folder: IdentityFolder, path: str, clock: 
     return True
 
 
-def _is_good(registry: Registry, folder: IdentityFolder, identity: SpiffeId, clock: Clock, san: Sequence[str], *, keep: bool) -> bool:
+async def _is_good(registry: Registry, folder: IdentityFolder, identity: SpiffeId, clock: Clock, san: Sequence[str], *, keep: bool) -> bool:
     if not folder.exists():
         return False
     try:
@@ -115,16 +131,17 @@ def _is_good(registry: Registry, folder: IdentityFolder, identity: SpiffeId, clo
     credentials = folder.credentials
     carried = set(names.checked(identity, names.carried(credentials)))
     suits = carried >= set(san) if keep else carried == set(san)
-    return credentials.spiffe_id == identity and _is_fresh(registry, credentials, clock) and suits
+    return credentials.spiffe_id == identity and suits and await _is_fresh(registry, credentials, clock)
 
 
-def _is_fresh(registry: Registry, credentials: Credentials, clock: Clock) -> bool:
-    """Return whether a certificate is ours and in the first two thirds of its life."""
-    now = clock.now()
-    return credentials.not_before <= now < credentials.renewal_time() and registry.issued(credentials.chain_pem)
+async def _is_fresh(registry: Registry, credentials: Credentials, clock: Clock) -> bool:
+    """Return whether a certificate is ours, in the first two thirds of its life, and not revoked."""
+    if not credentials.not_before <= clock.now() < credentials.renewal_time() or not registry.issued(credentials.chain_pem):
+        return False
+    return not await registry.is_revoked(credentials.serial)
 
 
-def _admin_certificate_is_good(registry: Registry, folder: Path, clock: Clock) -> bool:
+async def _admin_certificate_is_good(registry: Registry, folder: Path, clock: Clock) -> bool:
     if not (folder / "client.key").exists() or not (folder / "client.pem").exists():
         return False
     try:
@@ -133,13 +150,15 @@ def _admin_certificate_is_good(registry: Registry, folder: Path, clock: Clock) -
         if error.reason == "SECRET_UNSAFE":
             raise
         return False
-    return _is_fresh(registry, credentials, clock)
+    # The admin has no process that would renew it later, when the old root goes.
+    return registry.issued_under_active_root(credentials.chain_pem) and await _is_fresh(registry, credentials, clock)
 
 
-def _admin_token_is_good(registry: Registry, folder: Path, clock: Clock) -> bool:
+async def _admin_token_is_good(registry: Registry, folder: Path, clock: Clock) -> bool:
     if not (folder / "token").exists():
         return False
-    return registry.accepts(read_secret(folder / "token").decode(errors="replace").strip(), clock.now())
+    token = read_secret(folder / "token").decode(errors="replace").strip()
+    return registry.accepts(token, clock.now()) and not await registry.is_revoked_token(token)
 
 
 def _text(path: Path) -> bytes:

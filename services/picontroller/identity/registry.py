@@ -4,7 +4,8 @@ Nothing is issued that is not recorded in the same transaction, and nothing a ca
 except its key.
 """
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -22,7 +23,7 @@ from picontroller.identity import authority, join_tokens, names
 from picontroller.identity.api_tokens import ApiToken, TokenSigner
 from picontroller.identity.authority import Issued, PublicKey, key_hash
 from picontroller.identity.join_tokens import JoinToken, Redemption, Refusal
-from picontroller.identity.keyring import Keyring
+from picontroller.identity.keyring import Keyring, State
 from picontroller.identity.settings import Settings
 from picontroller.identity.signing_requests import public_key_of
 
@@ -34,7 +35,10 @@ Issue = Callable[[SpiffeId, tuple[str, ...]], Issued]
 
 @dataclass(frozen=True, slots=True)
 class Certification:
-    """A wish for a certificate. ``asked`` names join those kept for the identity, or take their place if ``replace_names``."""
+    """A wish for a certificate. ``asked`` names join those kept for the identity, or take their place if ``replace_names``.
+
+    ``proof`` is what the caller proved itself with, which must not have been revoked; empty for this machine's own.
+    """
 
     identity: SpiffeId
     key_hash: bytes
@@ -42,6 +46,7 @@ class Certification:
     replace_names: bool
     event: str
     now: datetime
+    proof: str = ""
 
 
 class Store(Protocol):
@@ -65,8 +70,13 @@ class Store(Protocol):
     async def certify(self, certification: Certification, issue: Issue) -> Issued:
         """Keep what ``issue`` returns. A repetition with the same key within ``join_tokens.REPEAT_WINDOW`` gets the same certificate.
 
-        Raises InvalidArgument for a key that was certified before, PermissionDenied for a name that another identity has.
+        Raises InvalidArgument for a key that was certified before, PermissionDenied for a name that another identity has, and for an
+        identity or a proof that was revoked.
         """
+        ...
+
+    async def is_revoked(self, proof: str) -> bool:
+        """Return whether ``certificate:<serial>`` or ``token:<id>`` was revoked."""
         ...
 
     async def add_api_token(self, token: ApiToken, event: Event) -> None:
@@ -75,10 +85,16 @@ class Store(Protocol):
 
 
 class Registry:
-    """The identity service's domain. ``trust`` is what all members are to believe."""
+    """The identity service's domain. ``trust`` is what all members are to believe.
 
-    def __init__(self, keyring: Keyring, store: Store, trust: Trust, settings: Settings, clock: Clock) -> None:
+    ``known_roots`` are fingerprints of all roots that the authority ever had: a join token may name one that has gone since.
+    """
+
+    def __init__(
+        self, keyring: Keyring, store: Store, trust: Trust, settings: Settings, clock: Clock, known_roots: Iterable[str] = ()
+    ) -> None:
         self._keyring = keyring
+        self._known_roots = {*known_roots, *(root.fingerprint for root in keyring.roots)}
         self._store = store
         self._settings = settings
         self._clock = clock
@@ -97,6 +113,17 @@ class Registry:
             listener()
 
     @property
+    def keyring(self) -> Keyring:
+        """What certificates are issued with now."""
+        return self._keyring
+
+    def adopt(self, keyring: Keyring, trust: Trust) -> None:
+        """Issue with ``keyring`` and have members believe ``trust`` from now on; both must be on disk already."""
+        self._keyring = keyring
+        self._known_roots.update(root.fingerprint for root in keyring.roots)
+        self.publish_trust(trust)
+
+    @property
     def life(self) -> timedelta:
         """How long certificates hold."""
         return timedelta(seconds=self._settings.certificate_seconds)
@@ -107,8 +134,8 @@ class Registry:
         return self._keyring.trust_domain
 
     def fingerprint(self) -> str:
-        """Return the root's fingerprint as it stands in join tokens."""
-        return joining.root_fingerprint(self._keyring.root.certificate)
+        """Return the root's fingerprint as it stands in join tokens: the oldest one's, to which the chains of every state lead."""
+        return self._keyring.roots[0].fingerprint
 
     async def create_join_token(
         self, description: str, ttl: timedelta | None, node_id: str = "", service: str = ""
@@ -121,7 +148,7 @@ class Registry:
         secret = joining.new_secret()
         event = Event("token.created", now, resource=token.id, data={"identity": path, "expire_time": token.expires.isoformat()})
         await self._store.add_join_token(token, join_tokens.hash_of(secret), event)
-        parts = joining.JoinTokenParts(joining.root_hash(self._keyring.root.certificate), token.id, secret)
+        parts = joining.JoinTokenParts(joining.root_hash(self._keyring.roots[0].certificate), token.id, secret)
         return token, parts.text()
 
     async def revoke_join_token(self, token_id: str) -> None:
@@ -136,7 +163,7 @@ class Registry:
         key = public_key_of(csr_pem)
         parts = joining.parse_token(token_text)
         self._refuse_own(key)
-        ours = parts.root_hash == joining.root_hash(self._keyring.root.certificate)
+        ours = parts.fingerprint in self._known_roots
         secret_hash = join_tokens.hash_of(parts.secret) if ours else bytes(32)
         redemption = Redemption(parts.id, secret_hash, key_hash(key), ids.new_uuid(), self._clock.now())
         outcome = await self._store.redeem(redemption, self.trust_domain, self._issue(key))
@@ -160,7 +187,7 @@ class Registry:
             identity = SpiffeId(self.trust_domain, "gateway", "")
         key = public_key_of(csr_pem)
         roles = caller.roles if identity.kind == "user" else frozenset[Role]()
-        return await self._certify(identity, key, names.checked(identity, san), "certificate.renewed", roles)
+        return await self._certify(identity, key, names.checked(identity, san), "certificate.renewed", roles, proof=caller.proof)
 
     async def enrol(
         self,
@@ -187,12 +214,24 @@ class Registry:
         return token, self._signer.sign(token)
 
     def issued(self, chain_pem: bytes) -> bool:
-        """Return whether a chain leads to our root. Dates are not looked at."""
+        """Return whether a chain leads to a root of ours that is believed. Dates are not looked at."""
+        return any(authority.leads_to(root, chain_pem) for root in self._keyring.roots)
+
+    def issued_under_active_root(self, chain_pem: bytes) -> bool:
+        """Return whether a chain leads to the root under which certificates are issued now, so that it outlives the end of a rotation."""
         return authority.leads_to(self._keyring.root, chain_pem)
 
     def accepts(self, api_token: str, at: datetime) -> bool:
         """Return whether an API token is ours and has not ended at ``at``."""
         return self._signer.holds(api_token, at)
+
+    async def is_revoked(self, serial: str) -> bool:
+        """Return whether a certificate was revoked."""
+        return await self._store.is_revoked(f"certificate:{serial}")
+
+    async def is_revoked_token(self, api_token: str) -> bool:
+        """Return whether an API token that we accept was revoked."""
+        return await self._store.is_revoked(f"token:{self._signer.id_of(api_token)}")
 
     async def replace_worn_issuing(self) -> None:
         """Make a new issuing authority when the present one has lived two thirds of its life. Nobody needs to be told: chains carry it."""
@@ -209,24 +248,49 @@ class Registry:
         roles: frozenset[Role],
         *,
         replace_names: bool = False,
+        proof: str = "",
     ) -> Issued:
         self._refuse_own(key)
-        wish = Certification(identity, key_hash(key), asked, replace_names, event, self._clock.now())
+        wish = Certification(identity, key_hash(key), asked, replace_names, event, self._clock.now(), proof)
         return await self._store.certify(wish, self._issue(key, roles))
 
     def _issue(self, key: PublicKey, roles: frozenset[Role] = frozenset()) -> Issue:
-        issuing, now, life = self._keyring.issuing, self._clock.now(), self.life
+        keyring, now, life = self._keyring, self._clock.now(), self.life
         organisations = authority.organisations_of(roles)
 
         def issue(identity: SpiffeId, further: tuple[str, ...]) -> Issued:
-            return authority.issue(issuing, identity, key, now, life, names=further, roles=organisations)
+            return authority.issue(
+                keyring.issuing,
+                identity,
+                key,
+                now,
+                life,
+                names=further,
+                roles=organisations,
+                cross_pem=keyring.cross_pem,
+                root=keyring.root.fingerprint,
+            )
 
         return issue
 
     def _refuse_own(self, key: PublicKey) -> None:
-        own = {key_hash(signer.key.public_key()) for signer in (self._keyring.root, self._keyring.issuing)}
+        own = {key_hash(signer.key.public_key()) for signer in (*self._keyring.roots, self._keyring.issuing)}
         if key_hash(key) in own:
             raise InvalidArgument("this is a key of the authority itself", reason="KEY_REUSED")
+
+
+def trust_of(keyring: Keyring, version: int) -> Trust:
+    """Return what members are to believe of ``keyring``."""
+    jwks = TokenSigner(keyring.token_key, keyring.trust_domain).jwks()
+    renew_now = keyring.state is State.RETIRING
+    return Trust(version, keyring.trust_domain, keyring.roots_pem(), jwks, keyring.root.fingerprint, renew_now)
+
+
+def digest_of(keyring: Keyring) -> bytes:
+    """Return a SHA-256 that changes with everything in ``trust_of`` but the version."""
+    trust = trust_of(keyring, 0)
+    parts = (trust.roots_pem, trust.jwks_json.encode(), trust.active_root.encode(), bytes([trust.renew_now]))
+    return hashlib.sha256(b"".join(parts)).digest()
 
 
 def certificate_event(kind: str, issued: Issued, now: datetime) -> Event:

@@ -20,6 +20,7 @@ from picontroller.core.errors import InvalidArgument
 
 PREFIX = "PC1"
 SECRET_BYTES = 32
+MOST_ROOTS = 8
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 
@@ -31,6 +32,11 @@ class JoinTokenParts:
     root_hash: bytes
     id: str
     secret: str = field(repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the root that the token names."""
+        return _base32(self.root_hash)
 
     def text(self) -> str:
         """Return the whole token."""
@@ -72,16 +78,20 @@ def root_fingerprint(certificate: x509.Certificate) -> str:
     return _base32(root_hash(certificate))
 
 
-def matches(root_pem: bytes, wanted: bytes) -> bool:
-    """Return whether ``root_pem`` is exactly one certificate with the key that ``wanted`` is the hash of; compares in constant time.
+def pinned(roots_pem: bytes, wanted: bytes) -> bytes | None:
+    """Return, alone and in PEM, the certificate in ``roots_pem`` with the key that ``wanted`` is the hash of; None when there is none.
 
-    A bundle of several is refused whole: its others would be trusted without ever having been compared.
+    The others were never compared with anything and must not be believed. All are compared, in constant time; more than ``MOST_ROOTS`` are
+    no bundle of ours.
     """
     try:
-        found = x509.load_pem_x509_certificates(root_pem)
+        found = x509.load_pem_x509_certificates(roots_pem)
     except ValueError:
-        return False
-    return len(found) == 1 and hmac.compare_digest(root_hash(found[0]), wanted)
+        return None
+    if len(found) > MOST_ROOTS:
+        return None
+    recognised = [certificate for certificate in found if hmac.compare_digest(root_hash(certificate), wanted)]
+    return recognised[0].public_bytes(serialization.Encoding.PEM) if len(recognised) == 1 else None
 
 
 def _base32(digest: bytes) -> str:
