@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 import apsw
 
 from picontroller.core.ids import NodeId
-from picontroller.core.store import outbox, pages, requests
+from picontroller.core.store import audit, outbox, pages, requests
 from picontroller.core.store.sqlite import Database
+from picontroller.discovery.departures import Departure, NodeDeleted
 from picontroller.discovery.nodes import Decide, Node, NodeRole, NodeStatus, Registration
 from picontroller.discovery.registry import Outcome, RequestIdentity
 
@@ -23,6 +24,8 @@ SCHEMA = (
     + outbox.SCHEMA
     + pages.SCHEMA
     + requests.SCHEMA,
+    "CREATE TABLE departures (node_id TEXT PRIMARY KEY, lasting INTEGER NOT NULL, settled INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;",
+    audit.SCHEMA,
 )
 
 
@@ -49,8 +52,12 @@ class SqliteNodeStore:
             before = _find(connection, node_id)
             decision = decide(before)
             changed = decision.node != before
+            if before is None and decision.node is not None:
+                _refuse_deleted(connection, node_id)
             if changed:
                 _keep(connection, node_id, decision.node)
+            if before is not None and decision.node is None:
+                _note_departure(connection, Departure(node_id, decision.lasting))
             for event in decision.events:
                 outbox.emit(connection, event)
             if decision.node is not None:
@@ -63,6 +70,22 @@ class SqliteNodeStore:
         """Note when nodes were last heard of, in one transaction."""
         rows = [(time.timestamp(), node_id) for node_id, time in times.items()]
         await self._database.write(lambda connection: connection.executemany("UPDATE nodes SET last_seen = ? WHERE id = ?", rows).close())
+
+    async def departures(self) -> list[Departure]:
+        """Return those that the identity service does not know of yet."""
+        return await self._database.read(_departures)
+
+    async def settle(self, departure: Departure) -> None:
+        """Note that the identity service knows of a departure. One that lasts is remembered; of the other nothing stays."""
+        key = (departure.node_id, departure.lasting)
+
+        def work(connection: apsw.Connection) -> None:
+            if departure.lasting:
+                connection.execute("UPDATE departures SET settled = 1 WHERE node_id = ? AND lasting = ?", key)
+            else:
+                connection.execute("DELETE FROM departures WHERE node_id = ? AND lasting = ?", key)
+
+        await self._database.write(work)
 
     def size(self, asked: int) -> int:
         """Return how many nodes to answer when ``asked`` were asked for."""
@@ -96,6 +119,24 @@ def _keep(connection: apsw.Connection, node_id: NodeId, node: Node | None) -> No
     else:
         row = (node_id, _to_json(node), node.last_seen.timestamp())
         connection.execute("INSERT OR REPLACE INTO nodes (id, node, last_seen) VALUES (?, ?, ?)", row)
+
+
+def _refuse_deleted(connection: apsw.Connection, node_id: NodeId) -> None:
+    if connection.execute("SELECT count(*) FROM departures WHERE node_id = ? AND lasting", (node_id,)).get:
+        raise NodeDeleted(node_id)
+
+
+def _note_departure(connection: apsw.Connection, departure: Departure) -> None:
+    connection.execute(
+        "INSERT INTO departures (node_id, lasting) VALUES (?, ?)"
+        " ON CONFLICT (node_id) DO UPDATE SET lasting = max(lasting, excluded.lasting), settled = 0",
+        (departure.node_id, departure.lasting),
+    )
+
+
+def _departures(connection: apsw.Connection) -> list[Departure]:
+    rows = connection.execute("SELECT node_id, lasting FROM departures WHERE NOT settled")
+    return [Departure(NodeId(str(node_id)), bool(lasting)) for node_id, lasting in rows]
 
 
 def _to_json(node: Node) -> str:

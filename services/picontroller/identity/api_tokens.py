@@ -26,6 +26,7 @@ class ApiToken:
     roles: tuple[Role, ...]
     created: datetime
     expires: datetime
+    revoked: datetime | None = None
 
 
 class TokenSigner:
@@ -55,6 +56,10 @@ class TokenSigner:
             "exp": int(token.expires.timestamp()),
         }
         return jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": self.key_id})
+
+    def id_of(self, text: str) -> str:
+        """Return the id of a token that ``holds``."""
+        return str(jwt.decode(text, options={"verify_signature": False})["jti"])
 
     def holds(self, text: str, at: datetime) -> bool:
         """Return whether ``text`` is a token of ours that has not ended at ``at``."""

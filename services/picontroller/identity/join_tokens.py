@@ -5,6 +5,8 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from picontroller.core.audit.pending import NotTheChange
+
 REPEAT_WINDOW = timedelta(seconds=60)  # how long a lost answer may be asked for again with the same token and key
 
 
@@ -21,8 +23,8 @@ class JoinToken:
     used_by: str = ""
 
 
-class Refusal(enum.Enum):
-    """Why a token was not taken."""
+class Refusal(NotTheChange, enum.Enum):
+    """Why a token was not taken. That it was tried may be noted all the same."""
 
     INVALID = "unknown, wrong, expired or revoked: the holder is not told which"
     USED = "right, and used before"

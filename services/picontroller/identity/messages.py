@@ -10,6 +10,9 @@ from picontroller.core.tls.identity import Trust
 from picontroller.identity.api_tokens import ApiToken
 from picontroller.identity.authority import Issued
 from picontroller.identity.join_tokens import JoinToken
+from picontroller.identity.revocation.news import Tidings
+from picontroller.identity.revocation.revoking import Revoked
+from picontroller.identity.rotation.rotating import Member, Standing, Step
 from picontroller.v1 import identity_pb2, options_pb2, trust_pb2
 
 _LAST_MOMENT = datetime(9999, 12, 31, tzinfo=UTC)
@@ -54,8 +57,56 @@ def join_token_to(token: JoinToken, text: str = "") -> identity_pb2.JoinToken:
 def trust_to(trust: Trust) -> trust_pb2.TrustBundle:
     """Return what members are to believe."""
     return trust_pb2.TrustBundle(
-        version=trust.version, trust_domain=trust.trust_domain, roots_pem=trust.roots_pem.decode(), jwks_json=trust.jwks_json
+        version=trust.version,
+        trust_domain=trust.trust_domain,
+        roots_pem=trust.roots_pem.decode(),
+        jwks_json=trust.jwks_json,
+        active_root=trust.active_root,
+        renew_now=trust.renew_now,
     )
+
+
+def tidings_to(tidings: Tidings) -> trust_pb2.WatchTrustResponse:
+    """Return what changed."""
+    return trust_pb2.WatchTrustResponse(
+        trust_bundle=trust_to(tidings.trust) if tidings.trust else None,
+        denials=(
+            trust_pb2.Denial(proof=denial.proof, expire_time=time_to(datetime.fromtimestamp(denial.expires, UTC)))
+            for denial in tidings.denials
+        ),
+        denials_version=tidings.denials_version,
+    )
+
+
+def step_from(value: int) -> Step:
+    """Return a step by its number."""
+    return Step(value)
+
+
+def authority_to(standing: Standing) -> trust_pb2.Authority:
+    """Return the state of the authority."""
+    return trust_pb2.Authority(
+        state=trust_pb2.AuthorityState.Value.Value(standing.state.name),
+        active_root=standing.active_root,
+        roots=standing.roots,
+        trust_version=standing.trust_version,
+        stragglers=map(_straggler_to, standing.stragglers),
+        absent=map(_straggler_to, standing.absent),
+    )
+
+
+def _straggler_to(member: Member) -> trust_pb2.Straggler:
+    return trust_pb2.Straggler(
+        spiffe_id=str(member.identity),
+        trust_version=member.version,
+        root=member.root,
+        last_seen=time_to(member.seen) if member.seen else None,
+    )
+
+
+def revoked_to(revoked: Revoked) -> trust_pb2.RevokeCertificateResponse:
+    """Return what was revoked."""
+    return trust_pb2.RevokeCertificateResponse(serials=revoked.serials, api_tokens=revoked.api_tokens)
 
 
 def issued_to(issued: Issued, trust: Trust) -> identity_pb2.IssuedCertificate:
@@ -73,7 +124,13 @@ def issued_to(issued: Issued, trust: Trust) -> identity_pb2.IssuedCertificate:
 def certificate_to(issued: Issued) -> identity_pb2.Certificate:
     """Return what is shown of a certificate that was issued."""
     return identity_pb2.Certificate(
-        serial=issued.serial, spiffe_id=str(issued.identity), start_time=time_to(issued.start), expire_time=time_to(issued.expires)
+        serial=issued.serial,
+        spiffe_id=str(issued.identity),
+        start_time=time_to(issued.start),
+        expire_time=time_to(issued.expires),
+        revoke_time=time_to(issued.revoked) if issued.revoked else None,
+        revoke_reason=issued.revoke_reason,
+        root=issued.root,
     )
 
 
@@ -86,6 +143,7 @@ def api_token_to(token: ApiToken, text: str = "") -> identity_pb2.ApiToken:
         roles=roles_to(token.roles),
         create_time=time_to(token.created),
         expire_time=time_to(token.expires),
+        revoke_time=time_to(token.revoked) if token.revoked else None,
     )
 
 

@@ -1,6 +1,8 @@
 # ruff: noqa: N802 - methods are named as in the proto
 """IdentityService as a gRPC servicer: unpacks, calls, packs."""
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, Protocol
 
 from google.protobuf import empty_pb2
@@ -11,6 +13,9 @@ from picontroller.identity.api_tokens import ApiToken
 from picontroller.identity.authority import Issued
 from picontroller.identity.join_tokens import JoinToken
 from picontroller.identity.registry import Registry
+from picontroller.identity.revocation.news import News
+from picontroller.identity.revocation.revoking import Revocations
+from picontroller.identity.rotation.rotating import Rotation
 from picontroller.v1 import identity_pb2 as pb
 from picontroller.v1 import identity_pb2_grpc, trust_pb2
 
@@ -32,11 +37,14 @@ class Listings(Protocol):
 
 
 class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
-    """Serves a registry and the listings of what it made."""
+    """Serves a registry, the listings of what it made, revocations and the news of them, and the steps to a new root."""
 
-    def __init__(self, registry: Registry, listings: Listings) -> None:
+    def __init__(self, registry: Registry, listings: Listings, revocations: Revocations, news: News, rotation: Rotation) -> None:
         self._registry = registry
         self._listings = listings
+        self._revocations = revocations
+        self._news = news
+        self._rotation = rotation
 
     async def CreateJoinToken(self, request: pb.CreateJoinTokenRequest, context: Any) -> pb.JoinToken:
         """Make a join token and show it."""
@@ -72,6 +80,39 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
     async def GetTrustBundle(self, request: trust_pb2.GetTrustBundleRequest, context: Any) -> trust_pb2.TrustBundle:
         """Answer what to believe."""
         return messages.trust_to(self._registry.trust)
+
+    async def WatchTrust(self, request: trust_pb2.WatchTrustRequest, context: Any) -> AsyncIterator[trust_pb2.WatchTrustResponse]:
+        """Answer what the caller lacks, then what changes."""
+        async with aclosing(self._news.listen(request.version, request.denials_version)) as news:
+            async for tidings in news:
+                yield messages.tidings_to(tidings)
+
+    async def AcknowledgeTrust(self, request: trust_pb2.AcknowledgeTrustRequest, context: Any) -> empty_pb2.Empty:
+        """Take note of what the caller believes."""
+        await self._rotation.acknowledge(callers.current(), request.version, request.identity)
+        return empty_pb2.Empty()
+
+    async def RevokeCertificate(self, request: trust_pb2.RevokeCertificateRequest, context: Any) -> trust_pb2.RevokeCertificateResponse:
+        """Make a certificate, or all that an identity has, worthless."""
+        if request.WhichOneof("target") == "serial":
+            return messages.revoked_to(await self._revocations.certificate(callers.current(), request.serial, request.reason))
+        caller, path = callers.current(), request.identity
+        revoked = await self._revocations.identity(caller, path, request.reason, may_return=request.may_return)
+        return messages.revoked_to(revoked)
+
+    async def GetAuthority(self, request: trust_pb2.GetAuthorityRequest, context: Any) -> trust_pb2.Authority:
+        """Answer the state of the authority."""
+        return messages.authority_to(await self._rotation.standing())
+
+    async def RotateAuthority(self, request: trust_pb2.RotateAuthorityRequest, context: Any) -> trust_pb2.Authority:
+        """Take the next step towards a new root."""
+        step = messages.step_from(request.step)
+        return messages.authority_to(await self._rotation.take(step, force=request.force))
+
+    async def RevokeApiToken(self, request: pb.RevokeApiTokenRequest, context: Any) -> empty_pb2.Empty:
+        """Make an API token worthless."""
+        await self._revocations.api_token(request.id)
+        return empty_pb2.Empty()
 
     async def CreateApiToken(self, request: pb.CreateApiTokenRequest, context: Any) -> pb.ApiToken:
         """Make an API token and show it."""

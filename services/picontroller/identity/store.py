@@ -14,13 +14,15 @@ import apsw
 from picontroller.core.callers import Role, SpiffeId, parse_spiffe_id
 from picontroller.core.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from picontroller.core.events import Event
-from picontroller.core.store import outbox, pages
+from picontroller.core.store import audit, outbox, pages
 from picontroller.core.store.sqlite import Database
 from picontroller.identity import names
 from picontroller.identity.api_tokens import ApiToken
 from picontroller.identity.authority import Issued
 from picontroller.identity.join_tokens import REPEAT_WINDOW, JoinToken, Redemption, Refusal
 from picontroller.identity.registry import Certification, Issue, certificate_event
+from picontroller.identity.revocation import store as revocations
+from picontroller.identity.rotation import store as rotations
 
 Row = Sequence[object]
 T = TypeVar("T")
@@ -46,7 +48,7 @@ CREATE TABLE api_tokens (
 CREATE TABLE trust (version INTEGER NOT NULL, trust_domain TEXT NOT NULL, digest BLOB NOT NULL);
 """
 )
-SCRIPTS = (SCHEMA,)
+SCRIPTS = (SCHEMA, revocations.SCRIPT, rotations.SCRIPT, audit.SCHEMA)
 # What has ended is listed for a while, then forgotten, so that certificates of a few seconds can't fill a disk.
 KEPT_AFTER_END = timedelta(days=30)
 _TOKEN = "id, description, identity, create_time, expire_time, use_time, used_by"  # noqa: S105 - names of columns
@@ -55,6 +57,7 @@ _USE_UP = (
     f" WHERE id = ? AND use_time IS NULL AND revoke_time IS NULL AND expire_time > ? RETURNING {_TOKEN}"
 )
 _CERTIFICATE = "serial, identity, key_hash, start_time, expire_time, chain"
+_SHOWN = f"{_CERTIFICATE}, revoke_time, revoke_reason, root"
 
 
 class IdentityStore:
@@ -92,6 +95,7 @@ class IdentityStore:
         """Keep a new join token."""
 
         def work(c: apsw.Connection) -> None:
+            revocations.refuse_barred(c, token.identity)
             c.execute("DELETE FROM join_tokens WHERE expire_time < ?", (_micros(token.created - KEPT_AFTER_END),))
             c.execute(
                 "INSERT INTO join_tokens (id, secret_hash, description, identity, create_time, expire_time) VALUES (?, ?, ?, ?, ?, ?)",
@@ -120,15 +124,13 @@ class IdentityStore:
         """Use up a token and keep what ``issue`` returns for it; see ``registry.Store``."""
 
         def work(c: apsw.Connection) -> Issued | Refusal:
-            row = c.execute("SELECT secret_hash FROM join_tokens WHERE id = ?", (redemption.token_id,)).fetchone()
+            row = c.execute("SELECT secret_hash, identity FROM join_tokens WHERE id = ?", (redemption.token_id,)).fetchone()
             # Unknown ids are compared as well, so that both answers take the same work.
-            if not hmac.compare_digest(bytes(row[0]) if row else bytes(31) + b"\1", redemption.secret_hash):
+            if not hmac.compare_digest(bytes(row[0]) if row else bytes(31) + b"\1", redemption.secret_hash) or row is None:
                 return Refusal.INVALID
+            revocations.refuse_barred(c, str(row[1]), PermissionDenied)
             now = _micros(redemption.now)
-            taken = c.execute(
-                _USE_UP,
-                (now, redemption.key_hash, redemption.token_id, now),
-            ).fetchall()
+            taken = c.execute(_USE_UP, (now, redemption.key_hash, redemption.token_id, now)).fetchall()
             if not taken:
                 return _answer_again(c, redemption)
             path = redemption.path_for(_join_token(taken[0]))
@@ -137,6 +139,7 @@ class IdentityStore:
             issued = issue(identity, _kept_names(c, identity))
             c.execute("UPDATE join_tokens SET used_by = ? WHERE id = ?", (str(identity), redemption.token_id))
             _keep(c, issued, redemption.now)
+            rotations.heard_of(c, identity, redemption.now)
             outbox.emit(c, Event("token.used", redemption.now, resource=redemption.token_id, data={"used_by": str(identity)}))
             outbox.emit(c, certificate_event("certificate.issued", issued, redemption.now))
             return issued
@@ -147,12 +150,17 @@ class IdentityStore:
         """Keep what ``issue`` returns; see ``registry.Store``."""
 
         def work(c: apsw.Connection) -> Issued:
+            revocations.refuse_barred(c, revocations.path_of(certification.identity), PermissionDenied)
+            if certification.proof and revocations.is_denied(c, certification.proof):
+                raise PermissionDenied("the certificate was revoked and is not renewed", reason="PROOF_REVOKED")
             kept = _certificate_with(c, certification.key_hash)
             if kept is not None and kept[0].identity == certification.identity and certification.now - kept[1] <= REPEAT_WINDOW:
                 return kept[0]
             _refuse_known_key(c, certification.key_hash)
             issued = issue(certification.identity, _names_for(c, certification))
             _keep(c, issued, certification.now)
+            if certification.proof:  # somebody asked for it, who is alive; what this machine makes for a member says nothing of it
+                rotations.heard_of(c, certification.identity, certification.now)
             outbox.emit(c, certificate_event(certification.event, issued, certification.now))
             return issued
 
@@ -162,6 +170,7 @@ class IdentityStore:
         """Keep what an API token says."""
 
         def work(c: apsw.Connection) -> None:
+            revocations.refuse_barred(c, f"/user/{token.subject}")
             c.execute("DELETE FROM api_tokens WHERE expire_time < ?", (_micros(token.created - KEPT_AFTER_END),))
             c.execute(
                 "INSERT INTO api_tokens (id, subject, roles, create_time, expire_time) VALUES (?, ?, ?, ?, ?)",
@@ -171,17 +180,21 @@ class IdentityStore:
 
         await self._database.write(work)
 
+    async def is_revoked(self, proof: str) -> bool:
+        """Return whether ``certificate:<serial>`` or ``token:<id>`` was revoked."""
+        return await self._database.read(lambda c: revocations.is_denied(c, proof))
+
     async def join_tokens(self, size: int, token: str) -> tuple[list[JoinToken], str]:
         """Return a page of join tokens, newest first, and the token of the next page. Raises InvalidArgument for a bad page token."""
         return await self._database.read(lambda c: _page(c, "join_tokens", _TOKEN, _join_token, size, token))
 
     async def certificates(self, size: int, token: str) -> tuple[list[Issued], str]:
         """Return a page of certificates, newest first, as ``join_tokens`` does."""
-        return await self._database.read(lambda c: _page(c, "certificates", _CERTIFICATE, _certificate, size, token))
+        return await self._database.read(lambda c: _page(c, "certificates", _SHOWN, _certificate, size, token))
 
     async def api_tokens(self, size: int, token: str) -> tuple[list[ApiToken], str]:
         """Return a page of API tokens, newest first, as ``join_tokens`` does."""
-        columns = "id, subject, roles, create_time, expire_time"
+        columns = "id, subject, roles, create_time, expire_time, revoke_time"
         return await self._database.read(lambda c: _page(c, "api_tokens", columns, _api_token, size, token))
 
 
@@ -202,7 +215,7 @@ def _answer_again(c: apsw.Connection, redemption: Redemption) -> Issued | Refusa
 def _keep(c: apsw.Connection, issued: Issued, now: datetime) -> None:
     c.execute("DELETE FROM certificates WHERE expire_time < ?", (_micros(now - KEPT_AFTER_END),))
     c.execute(
-        f"INSERT INTO certificates ({_CERTIFICATE}, issue_time) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - a constant
+        f"INSERT INTO certificates ({_CERTIFICATE}, issue_time, root) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - a constant
         (
             issued.serial,
             str(issued.identity),
@@ -211,12 +224,15 @@ def _keep(c: apsw.Connection, issued: Issued, now: datetime) -> None:
             _micros(issued.expires),
             issued.chain_pem,
             _micros(now),
+            issued.root,
         ),
     )
 
 
 def _certificate_with(c: apsw.Connection, key_hash: bytes) -> tuple[Issued, datetime] | None:
-    row = c.execute(f"SELECT {_CERTIFICATE}, issue_time FROM certificates WHERE key_hash = ?", (key_hash,)).fetchone()  # noqa: S608
+    """Return the certificate for a key with the time at which it was issued, unless it was revoked."""
+    sql = f"SELECT {_SHOWN}, issue_time FROM certificates WHERE key_hash = ? AND revoke_time IS NULL"  # noqa: S608 - constants
+    row = c.execute(sql, (key_hash,)).fetchone()
     return (_certificate(row[:-1]), _time(row[-1])) if row else None
 
 
@@ -262,13 +278,17 @@ def _join_token(row: Row) -> JoinToken:
 
 
 def _certificate(row: Row) -> Issued:
-    serial, identity, key_hash, start, expires, chain = row
-    return Issued(str(serial), parse_spiffe_id(str(identity)), cast("bytes", key_hash), _time(start), _time(expires), str(chain))
+    serial, identity, key_hash, start, expires, chain, revoked, reason, root = row
+    when = None if revoked is None else _time(revoked)
+    spiffe_id = parse_spiffe_id(str(identity))
+    return Issued(str(serial), spiffe_id, cast("bytes", key_hash), _time(start), _time(expires), str(chain), when, str(reason), str(root))
 
 
 def _api_token(row: Row) -> ApiToken:
-    token_id, subject, roles, created, expires = row
-    return ApiToken(str(token_id), str(subject), tuple(Role[name] for name in str(roles).split(",")), _time(created), _time(expires))
+    token_id, subject, roles, created, expires, revoked = row
+    when = None if revoked is None else _time(revoked)
+    chosen = tuple(Role[name] for name in str(roles).split(","))
+    return ApiToken(str(token_id), str(subject), chosen, _time(created), _time(expires), when)
 
 
 def _micros(time: datetime) -> int:

@@ -18,6 +18,7 @@ from picontroller.core.rpc.validation import default_validator
 from picontroller.core.rpc.wiring import Service, Surroundings
 from picontroller.core.store.sqlite import Database
 from picontroller.core.tls.identity import IdentityFolder
+from picontroller.core.version import version
 from picontroller.discovery import messages, nodes, wiring
 from picontroller.discovery.settings import Settings
 from picontroller.discovery.store import SCHEMA, SqliteNodeStore
@@ -57,6 +58,7 @@ class World:
     bus_socket: str
     meshes: dict[str, Mesh] = field(default_factory=dict)
     markers: set[str] = field(default_factory=set)
+    peers: dict[str, str] = field(default_factory=dict)
 
     def stub(self, who: str = "user/anna", *roles: str) -> discovery_pb2_grpc.DiscoveryServiceStub:
         """Return a stub that calls as ``who``; people are administrators unless roles are given."""
@@ -80,7 +82,7 @@ class World:
     @asynccontextmanager
     async def built(self, settings: Settings | None = None) -> AsyncIterator[Service]:
         """Build discovery on this world's database."""
-        mesh = Mesh(self.identity, {"events": self.bus_socket})
+        mesh = Mesh(self.identity, {"events": self.bus_socket, **self.peers})
         data = self.folder / "discovery"
         surroundings = Surroundings("discovery", data, settings or Settings(), self.identity, mesh, self.clock)
         try:
@@ -161,7 +163,7 @@ def registration(node_id: str, **facts: Any) -> v1.RegisterNodeRequest:
         "hostname": f"pi-{node_id[:8]}",
         "ip_address": "192.0.2.7",
         "architecture": "aarch64",
-        "agent_version": "0.1.0",
+        "agent_version": version(),
         "agent_address": "192.0.2.7:7450",
         "capabilities": {"model": "Raspberry Pi 3 Model B", "gpio_backend": "sim", "memory_bytes": "1073741824"},
     }

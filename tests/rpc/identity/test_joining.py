@@ -43,7 +43,7 @@ async def test_join_when_token_is_good_gives_an_identity_that_works(world: World
     key, csr = request_for_new_key()
     answer = await issue(world, token, csr)
     assert answer.spiffe_id == f"spiffe://pi-controller.local/node/{answer.node_id}"
-    assert joining.matches(answer.trust_bundle.roots_pem.encode(), joining.parse_token(token).root_hash)
+    assert joining.pinned(answer.trust_bundle.roots_pem.encode(), joining.parse_token(token).root_hash)
     who: pb.Principal = await rpc.unary(world.stub(folder_of(world, "node", key, answer)).WhoAmI, pb.WhoAmIRequest())
     assert (who.spiffe_id, who.method) == (answer.spiffe_id, "certificate")
     assert who.expire_time == answer.expire_time

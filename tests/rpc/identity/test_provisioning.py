@@ -128,26 +128,32 @@ async def test_provisioning_when_a_name_is_wrong_makes_nothing_of_the_gateway(tm
     assert not (tmp_path / "gateway" / "tls" / "identity.pem").exists()
 
 
-@pytest.mark.parametrize("missing", ["root.pem", "token-key.pem"])
+def key_file(root: Path, pattern: str) -> Path:
+    """Return the one file of the authority that ``pattern`` is for."""
+    [path] = (root / "identity" / "ca").glob(pattern)
+    return path
+
+
+@pytest.mark.parametrize("missing", ["root-*.pem", "token-key.pem"])
 async def test_authority_when_a_key_is_gone_refuses_instead_of_making_another(tmp_path: Path, missing: str) -> None:
     await provision(tmp_path)
-    (tmp_path / "identity" / "ca" / missing).unlink()
+    key_file(tmp_path, missing).unlink()
     with pytest.raises(errors.FailedPrecondition) as caught:
         await provision(tmp_path)
     assert caught.value.reason == "AUTHORITY_MISSING"
-    assert not (tmp_path / "identity" / "ca" / missing).exists()
+    assert not list((tmp_path / "identity" / "ca").glob(missing))
 
 
 async def test_authority_when_the_issuing_key_is_gone_makes_another_and_all_stays_good(tmp_path: Path) -> None:
     await provision(tmp_path)
-    (tmp_path / "identity" / "ca" / "issuing.pem").unlink()
+    key_file(tmp_path, "issuing-*.pem").unlink()
     assert (await provision(tmp_path)).renewed == ()
 
 
-@pytest.mark.parametrize("name", ["root.pem", "issuing.pem", "token-key.pem"])
+@pytest.mark.parametrize("name", ["root-*.pem", "issuing-*.pem", "token-key.pem"])
 async def test_authority_when_a_key_can_be_read_by_others_refuses(tmp_path: Path, name: str) -> None:
     await provision(tmp_path)
-    (tmp_path / "identity" / "ca" / name).chmod(0o640)
+    key_file(tmp_path, name).chmod(0o640)
     with pytest.raises(errors.FailedPrecondition) as caught:
         await provision(tmp_path)
     assert caught.value.reason == "SECRET_UNSAFE"
@@ -157,7 +163,7 @@ async def test_authority_when_a_key_can_be_read_by_others_refuses(tmp_path: Path
 async def test_authority_when_key_and_certificate_do_not_fit_refuses(tmp_path: Path) -> None:
     await provision(tmp_path / "a")
     await provision(tmp_path / "b")
-    mine, other = (tmp_path / name / "identity" / "ca" / "issuing.pem" for name in "ab")
+    mine, other = (key_file(tmp_path / name, "issuing-*.pem") for name in "ab")
     mark = b"-----BEGIN CERTIFICATE-----"
     mine.write_bytes(mine.read_bytes().partition(mark)[0] + mark + other.read_bytes().partition(mark)[2])
     with pytest.raises(errors.FailedPrecondition, match="does not belong"):
@@ -179,11 +185,11 @@ async def test_authority_when_the_issuing_one_is_worn_is_replaced_under_the_same
     clock, later = ShiftedClock(), timedelta(days=250)
     clock.shift = later
     async with opened(tmp_path / "identity", Settings(), clock) as registry:
-        before = (tmp_path / "identity" / "ca" / "issuing.pem").read_bytes()
+        before = key_file(tmp_path, "issuing-*.pem").read_bytes()
         await registry.replace_worn_issuing()
-        after = (tmp_path / "identity" / "ca" / "issuing.pem").read_bytes()
+        after = key_file(tmp_path, "issuing-*.pem").read_bytes()
         await registry.replace_worn_issuing()
-        assert before != after == (tmp_path / "identity" / "ca" / "issuing.pem").read_bytes()
+        assert before != after == key_file(tmp_path, "issuing-*.pem").read_bytes()
         assert registry.fingerprint() == first.fingerprint
     assert (await provision(tmp_path, later=timedelta(days=400))).fingerprint == first.fingerprint
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from picontroller.core.clock import SystemClock
-from picontroller.core.errors import Unavailable
+from picontroller.core.errors import InvalidArgument, Unavailable
 from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.rpc.renewal import Issued, Renewal, through
@@ -189,29 +190,45 @@ async def test_renewal_when_the_answer_would_lock_us_out_keeps_the_old(issuer: I
     assert issuer.folder.trust == issuer.authority.trust
 
 
-async def test_trust_when_it_changes_is_stored_within_a_minute_and_only_then(issuer: Issuer, clock: FakeClock) -> None:
-    answers = [issuer.trust]
+async def test_renewal_when_wanted_at_once_does_not_wait_for_its_time(issuer: Issuer, clock: FakeClock) -> None:
+    renewal = Renewal(issuer.folder, issuer.renew, clock)
+    running = asyncio.create_task(renewal.run())
+    for _ in range(2):  # the second right after the first, for which a renewal by time would have to wait
+        await clock.until_sleeping()
+        serial = issuer.folder.credentials.serial
+        renewal.renew_now()
+        async with asyncio.timeout(5):
+            while issuer.folder.credentials.serial == serial:
+                await asyncio.sleep(0.001)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert len(issuer.requests) == 2
 
-    async def fetch() -> Trust:
-        if not answers:
-            raise Unavailable("nobody is there")
-        return answers[0]
 
-    renewal = Renewal(issuer.folder, issuer.renew, clock, fetch_trust=fetch)
-    version = issuer.folder.version
-    assert await renewal.step() == 60
-    assert issuer.folder.version == version
-    answers[0] = Trust(2, issuer.trust.trust_domain, issuer.trust.roots_pem, '{"keys":[1]}')
-    await clock.advance(59)
-    assert await renewal.step() == 1
-    assert issuer.folder.trust.version == 1
-    await clock.advance(1)
+async def test_renewal_when_its_answer_was_lost_is_repeated_with_the_same_key_for_a_minute(issuer: Issuer, clock: FakeClock) -> None:
+    asked: list[bytes] = []
+    failures: list[Exception] = [Unavailable("lost"), Unavailable("lost"), InvalidArgument("no"), Unavailable("lost")]
+
+    async def request(csr_pem: bytes) -> Issued:
+        asked.append(x509.load_pem_x509_csr(csr_pem).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+        if failures:
+            raise failures.pop(0)
+        return await issuer.renew(csr_pem)
+
+    renewal = Renewal(issuer.folder, request, clock)
+    renewal.renew_now()
+    for _ in range(3):
+        await renewal.step()
+        await clock.advance(5)
+    assert asked[0] == asked[1] == asked[2]
     await renewal.step()
-    assert issuer.folder.trust == answers[0]
-    answers.clear()
+    assert asked[3] != asked[2], "a refusal is not repeated with the same key"
     await clock.advance(60)
-    assert await renewal.step() == 60
-    assert issuer.folder.trust.version == 2
+    await renewal.step()
+    assert asked[4] != asked[3], "after a minute the issuer would not know the key as a repetition"
+    assert not failures
+    await renewal.step()
+    assert len(asked) == 5
 
 
 async def test_members_when_certificates_last_twelve_seconds_renew_without_a_failed_call(tmp_path: Path) -> None:
@@ -219,7 +236,7 @@ async def test_members_when_certificates_last_twelve_seconds_renew_without_a_fai
         identity, gpio = world.served, world.folder("gpio")
         own, mesh = Mesh(identity, {"identity": world.address}), Mesh(gpio, {"identity": world.address})
         renewals = [
-            through(lambda chosen=chosen: chosen.service("identity"), chosen.identity, SystemClock(), trust_seconds=1)  # type: ignore[misc]  # default binds the loop's value
+            through(lambda chosen=chosen: chosen.service("identity"), chosen.identity, SystemClock())  # type: ignore[misc]  # default binds the loop's value
             for chosen in (own, mesh)
         ]
         tasks = [asyncio.create_task(renewal.run()) for renewal in renewals]

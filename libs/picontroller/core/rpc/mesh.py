@@ -5,7 +5,7 @@ Deadlines are passed with each call and never set in a service config: grpcio fi
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -13,7 +13,7 @@ import grpc.aio
 
 from picontroller.core import logs
 from picontroller.core.callers import SpiffeId
-from picontroller.core.errors import Unavailable
+from picontroller.core.errors import FailedPrecondition, Unavailable
 from picontroller.core.rpc import errors as rpc_errors
 from picontroller.core.rpc.interceptors.call import REQUEST_ID
 from picontroller.core.tls import channels
@@ -37,6 +37,9 @@ async def unary(method: Any, request: Any, *, seconds: float = DEFAULT_SECONDS, 
         return await method(request, timeout=seconds, metadata=_metadata(metadata))
     except grpc.aio.AioRpcError as error:
         raise rpc_errors.from_grpc(error) from None
+    except asyncio.CancelledError:
+        _blame_channel()
+        raise
 
 
 async def stream(method: Any, request: Any, *, metadata: Mapping[str, str] | None = None) -> AsyncGenerator[Any, None]:
@@ -47,8 +50,18 @@ async def stream(method: Any, request: Any, *, metadata: Mapping[str, str] | Non
             yield response
     except grpc.aio.AioRpcError as error:
         raise rpc_errors.from_grpc(error) from None
+    except asyncio.CancelledError:
+        _blame_channel()
+        raise
     finally:
         call.cancel()
+
+
+def _blame_channel() -> None:
+    """Raise Unavailable unless it was our task that was cancelled: calls on a channel that is closed are cancelled as well."""
+    task = asyncio.current_task()
+    if task is not None and not task.cancelling():
+        raise Unavailable("the connection was replaced while the call was under way") from None
 
 
 class Mesh:
@@ -61,6 +74,8 @@ class Mesh:
         self.identity = identity
         self._addresses = dict(addresses)
         self._channels: dict[tuple[str, str], tuple[int, grpc.aio.Channel]] = {}
+        self._nodes: dict[tuple[str, str], str] = {}
+        self._unlisten: Callable[[], None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     def knows(self, service: str) -> bool:
@@ -74,8 +89,32 @@ class Mesh:
         return self.channel(self._addresses[name], server_name(SpiffeId("", "svc", name)))
 
     def node(self, node_id: str, address: str) -> grpc.aio.Channel:
-        """Return the channel to a node's agent at ``address``."""
-        return self.channel(address, server_name(SpiffeId("", "node", node_id)))
+        """Return the channel to a node's agent at ``address``. Raises FailedPrecondition (NODE_REVOKED) for one that was shut out.
+
+        Whoever was reached before is then cut off as well.
+        """
+        name = server_name(SpiffeId("", "node", node_id))
+        if self._denies(node_id):
+            self.forget(address, name)
+            raise FailedPrecondition(f"node {node_id} was revoked", reason="NODE_REVOKED", metadata={"node_id": node_id})
+        self._nodes[address, name] = node_id
+        if self._unlisten is None:
+            loop = asyncio.get_running_loop()
+
+            def changed() -> None:
+                loop.call_soon_threadsafe(self._forget_denied)
+
+            self._unlisten = self.identity.denials.on_change(changed)
+        return self.channel(address, name)
+
+    def _denies(self, node_id: str) -> bool:
+        denials = self.identity.denials
+        return len(denials) > 0 and denials.denies(str(SpiffeId(self.identity.trust.trust_domain, "node", node_id)))
+
+    def _forget_denied(self) -> None:
+        for (address, name), node_id in list(self._nodes.items()):
+            if self._denies(node_id):
+                self.forget(address, name)
 
     def channel(self, address: str, name: str) -> grpc.aio.Channel:
         """Return the channel to a server that calls itself ``name`` at ``address``."""
@@ -90,6 +129,7 @@ class Mesh:
 
     def forget(self, address: str, name: str) -> None:
         """Close the channel to a server that has gone for good."""
+        self._nodes.pop((address, name), None)
         _, kept = self._channels.pop((address, name), (0, None))
         if kept is not None:
             self._retire(kept, 0)
@@ -101,6 +141,9 @@ class Mesh:
 
     async def close(self) -> None:
         """Close all channels."""
+        if self._unlisten is not None:
+            self._unlisten()
+            self._unlisten = None
         for task in list(self._closing):
             task.cancel()
         for _, channel in self._channels.values():

@@ -1,8 +1,8 @@
-"""Certificates that renew themselves, and trust that stays fresh, for every member of the mesh.
+"""Certificates that renew themselves, for every member of the mesh.
 
 A certificate is renewed when two thirds of its life are over, a little earlier by chance so that a fleet doesn't come at once. When that is
 gets worked out anew after every wake, by the wall clock and by the monotonic one: a clock that jumps can neither skip a renewal nor cause a
-storm of them. Each renewal has a new key.
+storm of them. Each renewal has a new key; only one whose answer was lost is repeated with the same, and gets the same certificate.
 """
 
 import asyncio
@@ -14,11 +14,12 @@ from datetime import timedelta
 
 import grpc.aio
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import verification
 
 from picontroller.core.callers import SpiffeId
 from picontroller.core.clock import Clock
-from picontroller.core.errors import Error, FailedPrecondition
+from picontroller.core.errors import DeadlineExceeded, Error, FailedPrecondition, Unavailable
 from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.tls.identity import Credentials, IdentityFolder, Trust, credentials_from, key_to_pem, new_key, signing_request
@@ -26,7 +27,8 @@ from picontroller.v1 import identity_pb2, identity_pb2_grpc, trust_pb2
 
 log = logging.getLogger(__name__)
 
-TRUST_SECONDS = 60.0
+REPEAT_SECONDS = 55.0
+"""How long a key may be tried again: the issuer knows it as a repetition for a minute."""
 LONGEST_WAIT_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 300.0
 CALL_SECONDS = 10.0
@@ -81,8 +83,8 @@ def accepted(key_pem: bytes, issued: Issued, wanted: SpiffeId) -> Credentials:
 class Renewal:
     """Keeps one identity folder fresh for as long as ``run`` runs.
 
-    ``request_renewal`` takes a signing request in PEM; ``fetch_trust`` answers what to believe (None: only renewals bring that).
-    ``remedy`` is what the log tells people to do once the certificate has expired, when no renewal can work any more.
+    ``request_renewal`` takes a signing request in PEM. ``remedy`` is what the log tells people to do once the certificate has expired, when
+    no renewal can work any more.
     """
 
     def __init__(
@@ -91,43 +93,48 @@ class Renewal:
         request_renewal: Callable[[bytes], Awaitable[Issued]],
         clock: Clock,
         *,
-        fetch_trust: Callable[[], Awaitable[Trust]] | None = None,
-        trust_seconds: float = TRUST_SECONDS,
         remedy: str = SERVICE_REMEDY,
     ) -> None:
         self._identity = identity
         self._request = request_renewal
         self._clock = clock
-        self._fetch_trust = fetch_trust
-        self._trust_seconds = trust_seconds
         self._remedy = remedy
         self._failures = 0
         self._planned_for = ""
         self._jitter = timedelta(0)
         self._due_monotonic = 0.0
         self._blocked_until = float("-inf")
-        self._trust_due = float("-inf")
+        self._rested_from = float("-inf")
+        self._kept_key: tuple[ec.EllipticCurvePrivateKey, float] | None = None
         self._wanted_now = False
+        self._woken = asyncio.Event()
 
     def renew_now(self) -> None:
-        """Have the next step renew whatever the certificate's age, for example because it lacks a name."""
+        """Renew at once, whatever the certificate's age: because it lacks a name, or because its root goes."""
         self._wanted_now = True
+        self._woken.set()
 
     async def run(self) -> None:
-        """Renew and refresh until cancelled."""
+        """Renew until cancelled."""
         while True:
-            await self._clock.sleep(await self.step())
+            self._woken.clear()
+            await self._pause(await self.step())
+
+    async def _pause(self, seconds: float) -> None:
+        """Return after ``seconds``, earlier when a renewal is wanted at once."""
+        loop = asyncio.get_running_loop()
+        waits = [loop.create_task(self._clock.sleep(seconds)), loop.create_task(self._woken.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def step(self) -> float:
         """Do what is due now and return the seconds until the next look."""
         if self._wait_seconds() <= 0:
             await self._renew()
-        if self._fetch_trust is not None and self._clock.monotonic() >= self._trust_due:
-            await self._refresh_trust(self._fetch_trust)
-        waits = [self._wait_seconds(), LONGEST_WAIT_SECONDS]
-        if self._fetch_trust is not None:
-            waits.append(self._trust_due - self._clock.monotonic())
-        return max(min(waits), 0.05)
+        return max(min(self._wait_seconds(), LONGEST_WAIT_SECONDS), 0.05)
 
     def _wait_seconds(self) -> float:
         """Return the seconds until a renewal is due and allowed: the wall clock or the monotonic one says due, and no back-off forbids."""
@@ -136,28 +143,39 @@ class Renewal:
             self._planned_for = credentials.serial
             self._jitter = _life(credentials) / 20 * random.random()  # noqa: S311 - jitter, not a secret
             self._due_monotonic = now + self._wall_seconds(credentials)
-        due = 0.0 if self._wanted_now else min(self._wall_seconds(credentials), self._due_monotonic - now)
-        return max(due, self._blocked_until - now)
+        by_time = max(min(self._wall_seconds(credentials), self._due_monotonic - now), self._rested_from - now)
+        return max(0.0 if self._wanted_now else by_time, self._blocked_until - now)
 
     def _wall_seconds(self, credentials: Credentials) -> float:
         return (credentials.renewal_time() - self._jitter - self._clock.now()).total_seconds()
 
     async def _renew(self) -> None:
         old = self._identity.credentials
-        key = new_key()
+        key = self._key()
         try:
             issued = await self._request(signing_request(key))
             fresh = accepted(key_to_pem(key), issued, old.spiffe_id)
-            await asyncio.to_thread(self._identity.store, fresh, issued.trust)
+            # The answer may be older than what was heard since it was given.
+            trust = max(issued.trust, self._identity.trust, key=lambda trust: trust.version)
+            await asyncio.to_thread(self._identity.store, fresh, trust)
         except (Error, OSError) as error:
             self._failed(old, error)
             return
-        self._failures, self._wanted_now = 0, False
+        self._failures, self._wanted_now, self._kept_key = 0, False, None
         # One that looks due at once means that our clock is wrong: asking again would bring another like it.
-        self._blocked_until = self._clock.monotonic() + _life(fresh).total_seconds() / 10
+        self._rested_from = self._clock.monotonic() + _life(fresh).total_seconds() / 10
         log.info("certificate renewed", extra={"identity": str(fresh.spiffe_id), "serial": fresh.serial, "expires": str(fresh.not_after)})
 
+    def _key(self) -> ec.EllipticCurvePrivateKey:
+        """Return the key of an attempt whose answer may have been lost, not long ago, else a new one."""
+        now = self._clock.monotonic()
+        if self._kept_key is None or now - self._kept_key[1] > REPEAT_SECONDS:
+            self._kept_key = (new_key(), now)
+        return self._kept_key[0]
+
     def _failed(self, old: Credentials, error: Error | OSError) -> None:
+        if not isinstance(error, Unavailable | DeadlineExceeded | OSError):
+            self._kept_key = None  # it was answered: the same would get the same answer
         ceiling = min(LONGEST_PAUSE_SECONDS, _life(old).total_seconds() / 20, 2.0 ** min(self._failures, 16))
         self._blocked_until = self._clock.monotonic() + random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter, not a secret
         fields = {"identity": str(old.spiffe_id), "expires": str(old.not_after), "error": str(error)}
@@ -168,16 +186,6 @@ class Renewal:
                 log.warning("the certificate could not be renewed yet", extra=fields)
         self._failures += 1
 
-    async def _refresh_trust(self, fetch: Callable[[], Awaitable[Trust]]) -> None:
-        self._trust_due = self._clock.monotonic() + self._trust_seconds
-        try:
-            trust = await fetch()
-            if trust != self._identity.trust:
-                await asyncio.to_thread(self._identity.store_trust, trust)
-                log.info("trust bundle changed", extra={"version": trust.version})
-        except (Error, OSError) as error:
-            log.debug("the trust bundle could not be refreshed", extra={"error": str(error)})
-
 
 def through(
     channel: Callable[[], grpc.aio.Channel],
@@ -187,7 +195,6 @@ def through(
     acts_for: str = "",
     san: Sequence[str] = (),
     remedy: str = AGENT_REMEDY,
-    trust_seconds: float = TRUST_SECONDS,
 ) -> Renewal:
     """Return the renewal of ``identity`` by IdentityService behind ``channel``, which is asked for anew for each call.
 
@@ -199,11 +206,7 @@ def through(
         request = identity_pb2.RenewCertificateRequest(csr_pem=csr_pem.decode(), identity=acts_for, san=san)
         return issued_from(await rpc.unary(stub.RenewCertificate, request, seconds=CALL_SECONDS))
 
-    async def fetch_trust() -> Trust:
-        stub = identity_pb2_grpc.IdentityServiceStub(channel())
-        return trust_from(await rpc.unary(stub.GetTrustBundle, trust_pb2.GetTrustBundleRequest(), seconds=CALL_SECONDS))
-
-    return Renewal(identity, request_renewal, clock, fetch_trust=fetch_trust, trust_seconds=trust_seconds, remedy=remedy)
+    return Renewal(identity, request_renewal, clock, remedy=remedy)
 
 
 def for_service(mesh: Mesh, clock: Clock) -> Renewal:

@@ -1,6 +1,7 @@
 """Proofs that are refused although they are not outdated: revoked certificates, API tokens and whole identities.
 
-A denial is never taken back, so that lists from any two moments can be joined. It is kept until what it denies would have ended anyway.
+A denial is never taken back, so that lists from any two moments can be joined. It is kept until what it denies would have ended anyway,
+and for a while longer: a clock that was ahead and is set right again makes proofs good that seemed to have ended.
 Whoever can't reach the identity service goes on with the list it has; the list is on disk for those who start without it.
 """
 
@@ -14,6 +15,8 @@ from pathlib import Path
 from picontroller.core.callers import Caller
 from picontroller.core.errors import FailedPrecondition
 from picontroller.core.files import write_atomically
+
+KEPT_AFTER_END_SECONDS = 40 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,11 @@ class Denials:
         return lambda: self._listeners.remove(listener)
 
     def add(self, found: Iterable[Denial], version: int) -> None:
-        """Add denials, forget those that ended, and write the rest. They hold even if writing fails with OSError."""
+        """Add denials, forget those that ended long ago, and write the rest. They hold even if writing fails with OSError."""
         with self._mutex:
-            now = self._now()
-            known = {proof: expires for proof, expires in self._known.items() if expires > now}
-            known |= {denial.proof: denial.expires for denial in found if denial.expires > now}
+            long_ago = self._now() - KEPT_AFTER_END_SECONDS
+            known = {proof: expires for proof, expires in self._known.items() if expires > long_ago}
+            known |= {denial.proof: denial.expires for denial in found if denial.expires > long_ago}
             self._known, self.version = known, version
         for listener in list(self._listeners):
             listener()
