@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from picontroller.core import ids
-from picontroller.core.errors import Conflict, InvalidArgument, NotFound, Violation
+from picontroller.core.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, Violation
 from picontroller.core.events import Event
 from picontroller.core.ids import NodeId
 
@@ -26,6 +26,7 @@ class NodeStatus(enum.Enum):
     LOST = 5
 
 
+HOSTNAME_TAKEN = "DUPLICATE_HOSTNAME"
 ALIVE = frozenset({NodeStatus.READY, NodeStatus.ERROR})
 
 
@@ -107,10 +108,11 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What shall be (None: no node any more) and the events that tell of it."""
+    """What shall be (None: no node any more, for good when ``lasting``) and the events that tell of it."""
 
     node: Node | None
     events: tuple[Event, ...] = ()
+    lasting: bool = False
 
 
 Decide = Callable[[Node | None], Decision]
@@ -133,7 +135,7 @@ class Precondition:
 def register(registration: Registration, now: datetime) -> Decide:
     """Take up a new node, or take over what a known one says anew. Its status is left to its next sign of life.
 
-    A node that was deleted and registers again is a new node: nothing is remembered of the old one.
+    A node that left and registers again is a new node: nothing is remembered of the old one. One that was deleted may not.
     """
 
     def decide(node: Node | None) -> Decision:
@@ -183,7 +185,7 @@ def lose(now: datetime) -> Decide:
 
 
 def update(node_id: NodeId, changes: Changes, precondition: Precondition, now: datetime) -> Decide:
-    """Change what people decide. Raises NodeNotFound, or Conflict for a stale etag."""
+    """Change what people decide. Raises NodeNotFound, Conflict for a stale etag, AlreadyExists as ``_refuse_namesake`` does."""
 
     def decide(node: Node | None) -> Decision:
         known = _existing(node, node_id)
@@ -196,6 +198,7 @@ def update(node_id: NodeId, changes: Changes, precondition: Precondition, now: d
         )
         if wanted == known:
             return Decision(known)
+        _refuse_namesake(known, wanted)
         changed = replace(wanted, etag=ids.new_etag())
         return Decision(changed, (_event("node.updated", changed, now),))
 
@@ -208,7 +211,7 @@ def delete(node_id: NodeId, precondition: Precondition, cause: str, now: datetim
     def decide(node: Node | None) -> Decision:
         known = _existing(node, node_id)
         precondition.check(known)
-        return Decision(None, (_event("node.deleted", known, now, cause=cause),))
+        return Decision(None, (_event("node.deleted", known, now, cause=cause),), lasting=cause == "deleted")
 
     return decide
 
@@ -216,6 +219,16 @@ def delete(node_id: NodeId, precondition: Precondition, cause: str, now: datetim
 def codes(problems: tuple[str, ...]) -> frozenset[str]:
     """Return what stands before the colon of each problem: what is wrong, without figures that differ at each report."""
     return frozenset(problem.partition(":")[0] for problem in problems)
+
+
+def _refuse_namesake(known: Node, wanted: Node) -> None:
+    """Raise AlreadyExists when a node with another's name is to join a cluster: clusters tell their nodes apart by name."""
+    taken = next((problem for problem in known.noticed if problem.startswith(HOSTNAME_TAKEN)), None)
+    joins = (wanted.cluster_id and wanted.cluster_id != known.cluster_id) or (
+        wanted.role is not NodeRole.UNSPECIFIED and wanted.role is not known.role
+    )
+    if taken and joins:
+        raise AlreadyExists(taken.partition(": ")[2], reason="HOSTNAME_TAKEN", metadata={"id": known.id})
 
 
 def _existing(node: Node | None, node_id: NodeId) -> Node:

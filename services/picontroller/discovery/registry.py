@@ -14,9 +14,11 @@ from typing import Protocol
 
 from picontroller.core.clock import Clock
 from picontroller.core.ids import NodeId
-from picontroller.discovery import duplicates, nodes
+from picontroller.core.version import version
+from picontroller.discovery import duplicates, nodes, releases
 from picontroller.discovery.liveness import Liveness
 from picontroller.discovery.nodes import Changes, Decide, Node, NodeNotFound, NodeStatus, Precondition, Registration
+from picontroller.discovery.releases import Releases
 from picontroller.discovery.watching import Change, Watchers
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,8 @@ class NodeStore(Protocol):
     async def change(self, node_id: NodeId, decide: Decide, request: RequestIdentity | None = None) -> Outcome:
         """Let ``decide`` decide about a node and keep its decision with its events, all or nothing. What it raises passes through.
 
-        A repeated ``request`` is answered as the first was. Raises Conflict when its id was used for another one.
+        A repeated ``request`` is answered as the first was. Raises Conflict when its id was used for another one, NodeDeleted for a new
+        node that was deleted before.
         """
         ...
 
@@ -61,12 +64,14 @@ class NodeStore(Protocol):
 class Registry:
     """All nodes. Call ``load`` first and ``close`` last; in between only one event loop may use it."""
 
-    def __init__(self, store: NodeStore, liveness: Liveness, clock: Clock) -> None:
+    def __init__(self, store: NodeStore, liveness: Liveness, clock: Clock, accepted: Releases | None = None) -> None:
         self._store = store
         self._liveness = liveness
         self._clock = clock
         self._nodes: dict[NodeId, Node] = {}
         self._reworded: dict[NodeId, tuple[str, ...]] = {}
+        self._accepted = accepted or Releases(version())
+        self._turned_away: dict[NodeId, tuple[str, ...]] = {}
         self._watchers = Watchers()
         self._changing: set[asyncio.Task[Outcome]] = set()
         self._changed = asyncio.Event()
@@ -94,7 +99,12 @@ class Registry:
         return [self._fresh(node) for node in itertools.islice(filter(matches, behind), limit)]
 
     async def register(self, registration: Registration) -> Node:
-        """Take up what an agent says of itself. Saying the same again changes nothing but ``last_seen``."""
+        """Take up what an agent says of itself. Saying the same again changes nothing but ``last_seen``.
+
+        Raises NodeDeleted for a node that was deleted: a new certificate, if it could get one, would not bring it back either. Raises
+        VersionSkew for an agent of a release that does not work with ours.
+        """
+        self._refuse_skew(registration)
         now = self._liveness.hear(registration.id)
         known = self._nodes.get(registration.id)
         if known is None or known.registration != registration:
@@ -107,7 +117,7 @@ class Registry:
         Nothing is written unless the node's status or the kind of its problems changes. New figures in their text wait for ``flush``.
         """
         known = self._nodes.get(node_id)
-        if known is None:
+        if known is None or self._accepted.refusal(known.registration.agent_version) is not None:
             return True
         now = self._liveness.hear(node_id)
         alive = known.status in nodes.ALIVE
@@ -120,7 +130,9 @@ class Registry:
         return node_id not in self._nodes
 
     async def update(self, node_id: NodeId, changes: Changes, precondition: Precondition, request: RequestIdentity) -> Node:
-        """Change what people decide about a node and return it as it is then. Raises NodeNotFound, Conflict."""
+        """Change what people decide about a node and return it as it is then. Raises NodeNotFound, Conflict, AlreadyExists."""
+        if changes.cluster_id or changes.role is not None:
+            await self.notice_problems()  # clusters must not get a namesake that came a moment ago
         outcome = await self._change(node_id, nodes.update(node_id, changes, precondition, self._clock.now()), request)
         if outcome.node is None:
             raise NodeNotFound(node_id)
@@ -160,16 +172,32 @@ class Registry:
             await self._store.keep_last_seen(times)
             self._liveness.count_as_written(times)
 
-    async def notice_duplicates(self) -> None:
-        """Bring what can be seen only by comparing nodes up to date."""
-        for node_id, lines in duplicates.lines(self._nodes.values()).items():
-            if node_id in self._nodes and self._nodes[node_id].noticed != lines:
+    async def notice_problems(self) -> None:
+        """Bring up to date what no node can know of itself: who else looks like it, and whether its agent's version is one for us."""
+        for node_id, twins in duplicates.lines(self._nodes.values()).items():
+            if (node := self._nodes.get(node_id)) is None:
+                continue
+            lines = (self._turned_away.get(node_id) or self._accepted.lines(node.registration.agent_version)) + twins
+            if node.noticed != lines:
                 await self._change(node_id, nodes.notice(lines, self._clock.now()))
 
     async def until_changed(self) -> None:
         """Return once a node has changed since the last call returned."""
         await self._changed.wait()
         self._changed.clear()
+
+    def _refuse_skew(self, registration: Registration) -> None:
+        """Raise VersionSkew for an agent that is too old or too new, after a node that is known says so; others were never here."""
+        refusal = self._accepted.refusal(registration.agent_version)
+        if refusal is None:
+            if self._turned_away.pop(registration.id, None) is not None:
+                self._changed.set()
+            return
+        if registration.id in self._nodes:
+            self._turned_away[registration.id] = (releases.turned_away(refusal),)
+            self._changed.set()
+        log.info("an agent of another release was refused", extra={"node_id": registration.id, "error": refusal.message})
+        raise refusal
 
     async def _report(self, node_id: NodeId, problems: tuple[str, ...], now: datetime) -> None:
         try:
@@ -189,6 +217,7 @@ class Registry:
         if outcome.changed and outcome.node is None:
             self._nodes.pop(node_id, None)
             self._reworded.pop(node_id, None)
+            self._turned_away.pop(node_id, None)
             self._liveness.forget(node_id)
             self._watchers.offer(node_id, None)
         elif outcome.changed and outcome.node is not None:

@@ -36,8 +36,8 @@ async def flush(registry: Registry, clock: Clock, seconds: float) -> None:
         await registry.flush()
 
 
-async def notice_duplicates(registry: Registry) -> None:
-    """Compare nodes at the beginning and whenever one has changed."""
+async def notice_problems(registry: Registry) -> None:
+    """Look at all nodes at the beginning and whenever one has changed."""
     while True:
-        await registry.notice_duplicates()
+        await registry.notice_problems()
         await registry.until_changed()

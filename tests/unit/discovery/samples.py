@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from picontroller.core.ids import NodeId
+from picontroller.core.version import version
 from picontroller.discovery import nodes
 from picontroller.discovery.nodes import Node, NodeStatus, Registration
 from tests.fakes.clock import START
@@ -22,7 +23,7 @@ def registration(node_id: NodeId = ONE, **facts: Any) -> Registration:
         mac_address="",
         architecture="aarch64",
         model="Raspberry Pi 3 Model B",
-        agent_version="0.1.0",
+        agent_version=version(),
         agent_address="192.0.2.7:7450",
         capabilities=b"",
     )

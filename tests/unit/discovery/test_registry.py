@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from picontroller.core.errors import QuotaExceeded
+from picontroller.core.errors import QuotaExceeded, Unauthenticated
 from picontroller.core.tasks import cancel_and_wait
 from picontroller.discovery import tending
 from picontroller.discovery.liveness import Liveness
@@ -38,7 +38,7 @@ class Bench:
         tasks = [
             asyncio.create_task(tending.lose_silent(self.registry, self.liveness, self.clock)),
             asyncio.create_task(tending.flush(self.registry, self.clock, flush_seconds)),
-            asyncio.create_task(tending.notice_duplicates(self.registry)),
+            asyncio.create_task(tending.notice_problems(self.registry)),
         ]
         await self.clock.until_sleeping(2)
         try:
@@ -226,11 +226,27 @@ async def test_node_when_deleted_while_it_reports_is_asked_to_register() -> None
     assert bench.told == ["node.deleted"]
 
 
-async def test_node_when_it_registers_while_it_is_deleted_is_new_and_not_lost() -> None:
+async def test_node_when_it_registers_while_it_is_deleted_is_refused() -> None:
     bench = Bench(ready(ONE))
     async with bench.tended():
         bench.store.gate.clear()
         deletion = asyncio.create_task(bench.registry.delete(ONE, Precondition()))
+        await settle()
+        joining = asyncio.create_task(bench.registry.register(registration(ONE, hostname="again")))
+        await settle()
+        bench.store.gate.set()
+        await deletion
+        with pytest.raises(Unauthenticated) as caught:
+            await joining
+        assert caught.value.reason == "NODE_REVOKED"
+        assert bench.told == ["node.deleted"]
+
+
+async def test_node_when_it_registers_while_it_leaves_is_new_and_not_lost() -> None:
+    bench = Bench(ready(ONE))
+    async with bench.tended():
+        bench.store.gate.clear()
+        deletion = asyncio.create_task(bench.registry.unregister(ONE))
         await settle()
         joining = asyncio.create_task(bench.registry.register(registration(ONE, hostname="again")))
         await settle()
@@ -246,15 +262,16 @@ async def test_twins_when_one_is_lost_are_none_any_more() -> None:
     bench = Bench(ready(ONE, hostname="raspberrypi"), ready(TWO, hostname="RaspberryPi"), ready(THREE))
     async with bench.tended():
         await settle()
-        assert bench.registry.get(ONE).problems == (f"DUPLICATE_HOSTNAME: raspberrypi is also that of {TWO}",)
-        assert bench.registry.get(THREE).problems == ()
+        (problem,) = bench.registry.get(TWO).problems
+        assert problem.startswith(f"DUPLICATE_HOSTNAME: raspberrypi is the name of node {ONE} already;")
+        assert bench.registry.get(ONE).problems == bench.registry.get(THREE).problems == ()
         for _ in range(3):
             await bench.clock.advance(5)
-            for node_id in (ONE, THREE):
+            for node_id in (TWO, THREE):
                 await bench.registry.report(node_id, ())
         await settle()
-        assert (bench.status(TWO), bench.status(ONE), bench.registry.get(ONE).problems) == (NodeStatus.LOST, NodeStatus.READY, ())
-    assert bench.told == ["node.degraded", "node.degraded", "node.lost", "node.ready"]
+        assert (bench.status(ONE), bench.status(TWO), bench.registry.get(TWO).problems) == (NodeStatus.LOST, NodeStatus.READY, ())
+    assert bench.told == ["node.degraded", "node.lost", "node.ready"]
 
 
 async def test_nodes_when_loaded_have_a_full_grace_period_and_lost_ones_stay_lost() -> None:

@@ -55,17 +55,28 @@ FOREIGN_SERVICES = {
     "grpc.health.v1.Health": EVERY_MEMBER,
     "grpc.reflection.v1.ServerReflection": EVERY_MEMBER,
     "grpc.reflection.v1alpha.ServerReflection": EVERY_MEMBER,
-    "grpc.channelz.v1.Channelz": Permission(frozenset({Role.CLUSTER_ADMIN, Role.SERVICE})),
+    "grpc.channelz.v1.Channelz": Permission(frozenset({Role.CLUSTER_ADMIN})),
 }
 
 
 def declared(method: MethodDescriptor) -> Permission | None:
-    """Return what a method declares, None when it declares nothing or not what kind of call it is."""
+    """Return what a method declares; None when it declares nothing, or something that could not be checked as it is meant."""
     options = method.GetOptions()
     if not options.HasExtension(options_pb2.permission):
         return None
     raw = options.Extensions[options_pb2.permission]
-    if raw.call_class not in {kind.value for kind in CallClass}:
+    known = {role.value for role in Role}
+    if raw.call_class not in {kind.value for kind in CallClass} or not known.issuperset(raw.roles):
         return None
     roles = frozenset(Role(number) for number in raw.roles)
+    if raw.services and Role.SERVICE not in roles:
+        return None
+    if raw.own_node_field and not (Role.AGENT in roles and _names_one_node(method, raw.own_node_field)):
+        return None
     return Permission(roles, frozenset(raw.services), raw.own_node_field, raw.anonymous, CallClass(raw.call_class))
+
+
+def _names_one_node(method: MethodDescriptor, field: str) -> bool:
+    """Return whether a request has ``field`` as one text; of a stream of requests nobody would look at it."""
+    found = method.input_type.fields_by_name.get(field)
+    return found is not None and found.type == found.TYPE_STRING and not found.is_repeated and not method.client_streaming
