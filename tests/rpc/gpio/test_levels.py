@@ -252,7 +252,9 @@ async def test_list_when_the_token_belongs_to_another_listing_is_invalid(world: 
 
 
 @pytest.mark.parametrize("method", ["ListGpioResources", "GetGpioResource", "ReadPins"])
-@pytest.mark.parametrize(("who", "allowed"), [("user/mona monitor", True), ("svc/events", True), ("node/" + PI, False), ("gateway", False)])
+@pytest.mark.parametrize(
+    ("who", "allowed"), [("user/mona monitor", True), ("svc/events", False), ("node/" + PI, False), ("gateway", False)]
+)
 async def test_reading_when_asked_by_somebody_is_decided_by_role(world: World, method: str, who: str, allowed: bool) -> None:
     led = await world.create()
     requests = {

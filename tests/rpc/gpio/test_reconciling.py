@@ -122,9 +122,7 @@ async def test_outputs_when_we_were_silent_stay_safe_unless_wanted_back(world: W
     await world.create("back", value="HIGH", safe="LOW", restore="DESIRED", pin={"bcm": 18})
     await board.fall_silent()
     assert board.level(18) is Level.LOW
-    await world.clock.until_sleeping()
-    await world.clock.advance(5)
-    await until(lambda: board.level(18) is Level.HIGH)
+    await world.in_time(lambda: board.level(18) is Level.HIGH)
     assert board.level(17) is Level.LOW
     assert not world.told("gpio.restored")
 
@@ -148,10 +146,7 @@ async def test_outputs_when_another_was_written_after_our_silence_come_back_all_
     await board.fall_silent()
     await world.write((first, "HIGH"))
     assert not board.safe_by_silence
-    for _ in range(3):
-        await world.clock.until_sleeping()
-        await world.clock.advance(5)
-    await until(lambda: board.level(18) is Level.HIGH)
+    await world.in_time(lambda: board.level(18) is Level.HIGH)
 
 
 async def test_output_when_the_answer_to_its_restoring_is_lost_stays_ours(world: World) -> None:
@@ -159,9 +154,7 @@ async def test_output_when_the_answer_to_its_restoring_is_lost_stays_ours(world:
     led = await world.create(value="HIGH", safe="LOW", restore="DESIRED")
     board.unheard = True
     await board.restart()
-    await world.clock.until_sleeping()
-    await world.clock.advance(5)
-    await until(lambda: board.level(17) is Level.HIGH)
+    await world.in_time(lambda: board.level(17) is Level.HIGH)
     board.unheard = False
     for _ in range(3):
         await world.clock.until_sleeping()

@@ -115,4 +115,4 @@ async def test_build_when_asked_has_all_background_work(tmp_path: Path) -> None:
         identity = world.authority.identity(tmp_path / "identity", "svc/gpio")
         surroundings = Surroundings("gpio", tmp_path / "gpio", Settings(), identity, world.mesh("svc/gpio"), world.clock)
         async with wiring.build(surroundings) as service:
-            assert (service.name, set(service.background)) == ("gpio", {"nodes", "nodes attended", "events"})
+            assert (service.name, set(service.background)) == ("gpio", {"nodes", "nodes attended", "events", "audit", "audit upkeep"})
