@@ -28,18 +28,20 @@ def glob_expression(glob: str) -> str:
 class Filter:
     """Chooses events: within a field any of the values, and all of the fields. An empty field matches everything.
 
-    ``types`` are globs in which ``*`` stands for any run of characters; the others are compared as a whole.
+    ``types`` are globs in which ``*`` stands for any run of characters; the others are compared as a whole. Whatever else is chosen, types
+    that begin with one of ``hidden`` are left out: its reader may not know of them.
     """
 
     types: tuple[str, ...] = ()
     resources: frozenset[str] = field(default_factory=frozenset)
     node_ids: frozenset[str] = field(default_factory=frozenset)
     namespaces: frozenset[str] = field(default_factory=frozenset)
+    hidden: tuple[str, ...] = ()
 
     @cached_property
     def chooses_all(self) -> bool:
         """Whether every event is wanted."""
-        return not (self.types or self.resources or self.node_ids or self.namespaces)
+        return not (self.types or self.resources or self.node_ids or self.namespaces or self.hidden)
 
     @cached_property
     def _type_pattern(self) -> re.Pattern[str]:
@@ -52,6 +54,7 @@ class Filter:
             and (not self.node_ids or record.node_id in self.node_ids)
             and (not self.namespaces or record.namespace in self.namespaces)
             and (not self.types or self._type_pattern.fullmatch(record.type) is not None)
+            and not record.type.startswith(self.hidden)
         )
 
     def choose(self, entries: Iterable[Entry]) -> list[Entry]:
@@ -62,7 +65,8 @@ class Filter:
 
     def listing(self) -> list[list[str]]:
         """Return the filter as plain lists that are equal for equal filters: what page tokens are bound to."""
-        return [sorted(self.types), sorted(self.resources), sorted(self.node_ids), sorted(self.namespaces)]
+        chosen = [sorted(self.types), sorted(self.resources), sorted(self.node_ids), sorted(self.namespaces)]
+        return [*chosen, sorted(self.hidden)] if self.hidden else chosen
 
 
 EVERYTHING = Filter()

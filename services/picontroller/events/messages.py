@@ -9,8 +9,11 @@ from collections.abc import Iterable
 
 from google.protobuf import struct_pb2, timestamp_pb2
 
+from picontroller.core.callers import Caller, Role
 from picontroller.core.clock import Clock
-from picontroller.core.errors import InvalidArgument, Violation
+from picontroller.core.errors import InvalidArgument, PermissionDenied, Violation
+from picontroller.core.events import Event
+from picontroller.core.rpc import publishing
 from picontroller.events.cursors import Cursors
 from picontroller.events.entries import LARGEST_SEQUENCE, Appended, Batch, Entry, Loss, Record, Submission
 from picontroller.events.filters import Filter
@@ -20,6 +23,8 @@ from picontroller.v1 import events_pb2
 # A quarter of the largest message, so that a batch with one such event still fits.
 LARGEST_EVENT_BYTES = 1024 * 1024
 LOST = "events.lost"
+# How the types begin that nobody else may read, or count.
+ADMINISTRATORS_ONLY = ("audit.",)
 _EARLIEST_SECONDS, _LATEST_SECONDS = -62_135_596_800, 253_402_300_799  # the years 1 to 9999: what JSON can say
 _FIELD_1 = b"\x0a"  # field 1 of a message, with a length: `cursor` in Event, `events` in the responses
 
@@ -49,6 +54,11 @@ def _record_from(event: events_pb2.Event, place: str, violations: list[Violation
     return Record(event.type, event.resource, event.node_id, event.namespace, event.cluster_id, body)
 
 
+def record_of(event: Event) -> Record:
+    """Return an event of our own as what the journal keeps."""
+    return _record_from(publishing.event_to(event), "", [])
+
+
 def _finite(value: struct_pb2.Value) -> bool:
     kind = value.WhichOneof("kind")
     if kind == "number_value":
@@ -76,9 +86,14 @@ class LossDescriber:
         return _record_from(event, "", [])
 
 
-def filter_from(message: events_pb2.EventFilter) -> Filter:
-    """Return a filter."""
-    return Filter(tuple(message.type), frozenset(message.resource), frozenset(message.node_id), frozenset(message.namespace))
+def filter_from(message: events_pb2.EventFilter, caller: Caller) -> Filter:
+    """Return a filter that hides what ``caller`` may not see. Raises PermissionDenied for types that are wholly hidden."""
+    hidden = () if Role.CLUSTER_ADMIN in caller.roles else ADMINISTRATORS_ONLY
+    for glob in message.type:
+        if hidden and glob.startswith(hidden):
+            raise PermissionDenied(f"{caller.principal} may not read events of the type {glob}", reason="TYPE_FORBIDDEN")
+    resources, nodes, namespaces = frozenset(message.resource), frozenset(message.node_id), frozenset(message.namespace)
+    return Filter(tuple(message.type), resources, nodes, namespaces, hidden)
 
 
 def appended_to(appended: Appended, cursors: Cursors) -> events_pb2.PublishResponse:

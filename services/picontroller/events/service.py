@@ -48,13 +48,14 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
 
     async def Subscribe(self, request: events_pb2.SubscribeRequest, context: Any) -> AsyncIterator[events_pb2.SubscribeResponse]:  # noqa: N802
         """Send the events after a cursor, then those that come."""
-        chosen, expires = messages.filter_from(request.filter), callers.current().expires
+        caller = callers.current()
+        chosen, expires = messages.filter_from(request.filter, caller), caller.expires
         async with aclosing(self._subscriptions.follow(request.after, chosen, expires)) as batches:
             async for batch in batches:
                 yield messages.batch_to(batch, self._journal.cursors)
 
     async def ListEvents(self, request: events_pb2.ListEventsRequest, context: Any) -> events_pb2.ListEventsResponse:  # noqa: N802
         """Answer a page of past events."""
-        chosen, size = messages.filter_from(request.filter), pages.page_size(request.page_size)
+        chosen, size = messages.filter_from(request.filter, callers.current()), pages.page_size(request.page_size)
         page = await self._listing.page(chosen, request.after, size, request.page_token)
         return messages.page_to(page, self._journal.cursors)

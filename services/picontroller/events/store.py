@@ -14,7 +14,7 @@ import apsw
 
 from picontroller.core import ids
 from picontroller.core.errors import FailedPrecondition
-from picontroller.core.store import pages
+from picontroller.core.store import audit, pages
 from picontroller.core.store.sqlite import Database
 from picontroller.events.entries import OLDEST, Appended, Bounds, Entry, Loss, Record, Slice, Submission
 from picontroller.events.filters import Filter
@@ -38,6 +38,7 @@ SCHEMA = (
     CREATE TABLE journal (epoch TEXT NOT NULL, key BLOB NOT NULL);
     """
     + pages.SCHEMA,
+    audit.SCHEMA,
 )
 # How many of a source's epochs are remembered; each restart of a process that publishes without an outbox adds one.
 EPOCHS = 64
@@ -162,10 +163,10 @@ def _after(connection: apsw.Connection, position: int, chosen: Filter, limit: in
 
 
 @functools.lru_cache(256)
-def _condition(chosen: Filter) -> tuple[str, tuple[str, ...]]:
+def _condition(chosen: Filter) -> tuple[str, tuple[str | int, ...]]:
     """Return a filter as SQL to be appended to a condition, with its values. Type globs have no special character but ``*``."""
     text = ""
-    values: list[str] = []
+    values: list[str | int] = []
     if chosen.types:
         text += " AND (" + " OR ".join("type GLOB ?" for _ in chosen.types) + ")"
         values.extend(chosen.types)
@@ -178,6 +179,9 @@ def _condition(chosen: Filter) -> tuple[str, tuple[str, ...]]:
         if wanted:
             text += f" AND {column} IN ({', '.join('?' for _ in wanted)})"
             values.extend(wanted)
+    for prefix in chosen.hidden:
+        text += " AND substr(type, 1, ?) <> ?"
+        values += [len(prefix), prefix]
     return text, tuple(values)
 
 

@@ -3,8 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from picontroller.core.rpc.auditing import audited
 from picontroller.core.rpc.wiring import Service, Surroundings
 from picontroller.core.store.sqlite import Database
+from picontroller.events import messages
+from picontroller.events.announcing import Announcer
 from picontroller.events.cursors import Cursors
 from picontroller.events.journal import Journal
 from picontroller.events.listing import Listing
@@ -30,10 +33,13 @@ async def build(surroundings: Surroundings) -> AsyncIterator[Service]:
         subscriptions = Subscriptions(journal, clock, settings.heartbeat_seconds)
         servicer = EventServicer(journal, subscriptions, Listing(journal, store))
         retention = Retention(store, settings, clock)
-        yield Service(
-            surroundings.name,
-            (lambda server: events_pb2_grpc.add_EventServiceServicer_to_server(servicer, server),),
-            {"retention": retention.run, "pulse": subscriptions.pulse},
-            lambda: database.failed,
-        )
+        announcer = Announcer(journal, surroundings.name, messages.record_of)
+        async with audited(database, surroundings, announcer.publish) as audit:
+            yield Service(
+                surroundings.name,
+                (lambda server: events_pb2_grpc.add_EventServiceServicer_to_server(servicer, server), audit.register),
+                {"retention": retention.run, "pulse": subscriptions.pulse, **audit.background},
+                lambda: database.failed,
+                audit.trail,
+            )
         await journal.settle()

@@ -20,6 +20,9 @@ from typing import Any, Self, TypeVar
 
 import apsw
 
+from picontroller.core.audit import pending
+from picontroller.core.audit.chain import Entry
+from picontroller.core.audit.pending import NotTheChange, Pending
 from picontroller.core.errors import DataLoss, Error, FailedPrecondition, Internal, QuotaExceeded, Unavailable
 from picontroller.core.files import make_private_folder
 from picontroller.core.store.migrations import migrate
@@ -35,12 +38,14 @@ _SETTINGS = (
 
 
 class _Job:
-    """One piece of work with the future of who waits for it."""
+    """One piece of work with the future of who waits for it, and the audit record that its change takes along."""
 
-    __slots__ = ("error", "future", "loop", "result", "work")
+    __slots__ = ("error", "future", "loop", "pending", "recorded", "result", "work")
 
-    def __init__(self, work: Callable[[apsw.Connection], Any], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, work: Callable[[apsw.Connection], Any], loop: asyncio.AbstractEventLoop, pending: Pending | None = None) -> None:
         self.work = work
+        self.pending = pending
+        self.recorded = False
         self.loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()
         self.result: Any = None
@@ -52,6 +57,11 @@ class _Job:
             self.loop.call_soon_threadsafe(self._resolve)
         except RuntimeError:  # the loop is gone: nobody waits any more
             log.debug("a database job finished after its loop had closed")
+
+    def forget_record(self) -> None:
+        """Take note that the record was taken back with the transaction."""
+        if self.recorded and self.pending is not None:
+            self.pending.recorded = self.recorded = False
 
     def _resolve(self) -> None:
         if self.future.done():
@@ -67,11 +77,13 @@ class Database:
 
     A second process that opens the same file is refused. ``failed`` turns true, for good, when the disk reports an I/O error: after a
     failed flush nobody knows what is on disk, so nothing is acknowledged any more and the process should end and open the file anew.
+    ``record``, when somebody set it, writes the audit record of the first change of each call, in the transaction of that change.
     """
 
     def __init__(self, path: Path, connection: apsw.Connection, lock: int) -> None:
         self.path = path
         self.failed = False
+        self.record: Callable[[apsw.Connection, Entry], None] | None = None
         self._connection = connection
         self._lock = lock
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -129,15 +141,19 @@ class Database:
         """Call ``listener`` in the event loop after every commit that changed something."""
         self._listeners.append(listener)
 
-    async def write(self, work: Callable[[apsw.Connection], T]) -> T:
+    async def write(self, work: Callable[[apsw.Connection], T], *, prepares: bool = False) -> T:
         """Run ``work`` in the writer's thread and return its result once it is on disk.
 
         All of it happens or, when it raises, nothing. A cancelled caller changes nothing about that: the work is done or undone as a whole.
-        ``work`` must only use the connection it is given, must not begin or end transactions, and must be quick.
+        ``work`` must only use the connection it is given, must not begin or end transactions, and must be quick. Work that only
+        ``prepares`` what its caller asked for, or takes that back, leaves the audit record to the write that does it.
         """
         if self._closed or self.failed:
             raise Unavailable(f"the database {self.path.name} is closed", reason="DATABASE_CLOSED")
         job = _Job(work, asyncio.get_running_loop())
+        if self.record is not None and not prepares and (started := pending.current()) is not None:
+            started.entry()  # here, because the request belongs to this thread
+            job.pending = started
         self._jobs.put(job)
         result: T = await asyncio.shield(job.future)
         return result
@@ -215,10 +231,14 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             for job in batch:
                 connection.execute("SAVEPOINT job")
+                before = connection.total_changes()
                 try:
                     job.result = job.work(connection)
+                    if job.pending is not None and connection.total_changes() != before:
+                        self._record(connection, job, job.pending)
                     connection.execute("RELEASE job")
                 except Exception as error:
+                    job.forget_record()
                     if connection.in_transaction:
                         connection.execute("ROLLBACK TO job; RELEASE job")
                     if isinstance(error, apsw.FullError | apsw.IOError) or not connection.in_transaction:
@@ -228,9 +248,16 @@ class Database:
         except Exception as error:
             translated = self._translated(error) if isinstance(error, apsw.Error) else error
             for job in batch:
+                job.forget_record()
                 job.error = translated
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+
+    def _record(self, connection: apsw.Connection, job: _Job, pending: Pending) -> None:
+        """Write the audit record of the call that ``job`` belongs to, unless an earlier change of the call took it along."""
+        if self.record is not None and not pending.recorded and not isinstance(job.result, NotTheChange):
+            self.record(connection, pending.entry())
+            pending.recorded = job.recorded = True
 
     def _translated(self, error: BaseException) -> Error:
         name = self.path.name

@@ -1,0 +1,108 @@
+"""The way into the audit log for what has no transaction of its own: refusals, failures, and calls that changed nothing in a database.
+
+Entries wait in memory, a thousand at most, and are written together. A flood of refusals must cost neither memory nor the disk's time, and
+must not push what matters out of a log that keeps a million records: what does not fit is counted, and of calls beyond a caller's rate one
+a minute stands for all. The counts are written as records of their own.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from picontroller.core.audit.chain import DROPPED, Entry
+from picontroller.core.clock import Clock
+
+CAPACITY = 1000
+# Of the same caller, from the same address, to the same method.
+REPEATED_SECONDS = 60.0
+DROPPED_SECONDS = 10.0
+# Entries gather for this long, so that one flush of the disk carries many. Well below the second within which a refusal is to be seen.
+GATHERING_SECONDS = 0.25
+
+
+class Log(Protocol):
+    """Where entries go."""
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        """Chain ``entries`` in their order and return once they are on disk."""
+        ...
+
+
+class Trail:
+    """A bounded queue in front of a log. ``principal`` is the service itself, which signs for its own records."""
+
+    def __init__(self, log: Log, clock: Clock, principal: str) -> None:
+        self._log = log
+        self._clock = clock
+        self._principal = principal
+        self._waiting: list[Entry] = []
+        self._missed = 0
+        self._told = float("-inf")
+        self._limited: dict[tuple[str, str, str], float] = {}
+        self._news = asyncio.Event()
+        self._many = asyncio.Event()
+
+    def now(self) -> int:
+        """Return the time as it stands in entries."""
+        return int(self._clock.now().timestamp() * 1_000_000)
+
+    def note(self, entry: Entry) -> None:
+        """Take an entry, or count it as dropped."""
+        if len(self._waiting) < CAPACITY:
+            self._waiting.append(entry)
+        else:
+            self._missed += 1
+        self._news.set()
+        if len(self._waiting) >= CAPACITY // 2:
+            self._many.set()
+
+    def note_limited(self, entry: Entry) -> None:
+        """Take an entry of a call beyond its caller's rate, or count it when the last like it is not a minute old."""
+        key, now = (entry.principal, entry.address, entry.method), self._clock.monotonic()
+        if now - self._limited.get(key, float("-inf")) < REPEATED_SECONDS:
+            self._missed += 1
+            self._news.set()
+            return
+        if len(self._limited) >= CAPACITY:
+            self._limited.clear()
+        self._limited[key] = now
+        self.note(entry)
+
+    async def run(self) -> None:
+        """Write what comes, for ever."""
+        while True:
+            await self._news.wait()
+            try:
+                async with asyncio.timeout(GATHERING_SECONDS):
+                    await self._many.wait()
+            except TimeoutError:
+                pass
+            self._news.clear()
+            self._many.clear()
+            await self.flush()
+
+    async def flush(self, *, last: bool = False) -> None:
+        """Write what waits, and the number of what was dropped when the last time is long ago or this is the ``last`` time.
+
+        When the log can't take it, it goes on waiting, as much of it as fits; raises the log's error.
+        """
+        taken, self._waiting = self._waiting, []
+        now, missed = self._clock.monotonic(), 0
+        if self._missed and (last or now - self._told >= DROPPED_SECONDS):
+            missed, self._missed = self._missed, 0
+        try:
+            if taken or missed:
+                await self._log.append([*taken, *([self._dropped(missed)] if missed else [])])
+        except BaseException:
+            kept = [*taken, *self._waiting]
+            self._missed += missed + max(0, len(kept) - CAPACITY)
+            self._waiting = kept[:CAPACITY]
+            self._news.set()
+            raise
+        if missed:
+            self._told = now
+        if self._missed:
+            self._news.set()
+
+    def _dropped(self, count: int) -> Entry:
+        return Entry(self.now(), self._principal, "", "", DROPPED, str(count), "OK", "", "", "")

@@ -1,0 +1,1 @@
+"""The audit log's chain and trail, over nothing but memory."""
