@@ -58,6 +58,9 @@ proto-check: $(STAMP) ## lint the protos, compare with the baseline, check that 
 	$(BIN)/python -m tools.proto breaking
 	$(BIN)/python -m tools.proto check
 
+fuzz: $(STAMP) ## 50,000 mutated requests against a running control plane (PICONTROLLER_FUZZ_SEED, PICONTROLLER_FUZZ_REQUESTS)
+	$(BIN)/python -m tests.fuzz
+
 bench: $(STAMP) ## measure; prints ratios against limits taken in the same run
 	$(BIN)/python -m tests.bench
 
@@ -67,4 +70,4 @@ build: $(STAMP) ## the wheel, in dist/
 clean: ## remove what was built, but not .venv
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup run run-mesh agent test test-real lint format proto proto-check bench build clean
+.PHONY: help setup run run-mesh agent test test-real lint format proto proto-check fuzz bench build clean

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.proto import checking, image, pins, places, rendering
+from tools.proto import checking, describing, image, pins, places, rendering
 from tools.proto.running import ProtoError
 
 _MEND = "python -m tools.proto generate"
@@ -20,6 +20,10 @@ def _generate(built: Path) -> bool:
         target = places.LIBS / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(made[path], encoding="utf-8")
+    described = describing.describe(built)
+    if described != describing.committed():
+        places.OPENAPI.write_text(described, encoding="utf-8")
+        print(f"wrote {places.OPENAPI.relative_to(places.ROOT)}")
     print(f"generated {len(made)} files below libs/, {len(written)} changed, {len(found.keys() - made.keys())} removed")
     return True
 
@@ -30,7 +34,10 @@ def _check(built: Path) -> bool:
     for path in stale:
         state = "missing" if path not in found else "not generated any more" if path not in made else "stale"
         print(f"libs/{path}: {state}; run: {_MEND}")
-    return not stale
+    described = describing.describe(built) == describing.committed()
+    if not described:
+        print(f"{places.OPENAPI.relative_to(places.ROOT)}: stale; run: {_MEND}")
+    return not stale and described
 
 
 def _baseline(built: Path) -> bool:
@@ -40,7 +47,7 @@ def _baseline(built: Path) -> bool:
 
 
 _COMMANDS: dict[str, tuple[Callable[[Path], bool], str]] = {
-    "generate": (_generate, "write the generated packages below libs/"),
+    "generate": (_generate, "write the generated packages below libs/ and the description of the REST API"),
     "check": (_check, "fail where a committed generated file differs from what generate would write"),
     "lint": (checking.lint, "style of the .proto files, by buf.yaml"),
     "breaking": (checking.breaking, "compatibility with proto/baseline.binpb"),

@@ -6,6 +6,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROTO = ROOT / "proto"
 LIBS = ROOT / "libs"
 BASELINE = PROTO / "baseline.binpb"
+OPENAPI = ROOT / "gateway" / "picontroller" / "gateway" / "openapi" / "openapi.json"
 
 # Ignored by git. Others may read the image (it carries comments and imports, so it serves OpenAPI and Envoy too).
 BUILD = ROOT / "build" / "proto"

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from picontroller.v1 import options_pb2 as picontroller_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpicontroller/v1/audit.proto\x12\x0fpicontroller.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpicontroller/v1/options.proto\"\x9c\x03\n\x0b\x41uditRecord\x12\x18\n\x07service\x18\x01 \x01(\tR\x07service\x12\x16\n\x06number\x18\x02 \x01(\x04R\x06number\x12.\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x1c\n\tprincipal\x18\x04 \x01(\tR\tprincipal\x12\x14\n\x05proof\x18\x05 \x01(\tR\x05proof\x12\x18\n\x07\x61\x64\x64ress\x18\x06 \x01(\tR\x07\x61\x64\x64ress\x12\x16\n\x06method\x18\x07 \x01(\tR\x06method\x12\x1a\n\x08resource\x18\x08 \x01(\tR\x08resource\x12\x12\n\x04\x63ode\x18\t \x01(\tR\x04\x63ode\x12\x16\n\x06reason\x18\n \x01(\tR\x06reason\x12\x1d\n\nrequest_id\x18\x0b \x01(\tR\trequestId\x12%\n\x0erequest_digest\x18\x0c \x01(\tR\rrequestDigest\x12#\n\rprevious_hash\x18\r \x01(\tR\x0cpreviousHash\x12\x12\n\x04hash\x18\x0e \x01(\tR\x04hash\"\xa5\x03\n\x17ListAuditRecordsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10R\tpageToken\x12.\n\x07service\x18\x03 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[a-z]{0,32}$R\x07service\x12&\n\tprincipal\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\tprincipal\x12 \n\x06method\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06method\x12$\n\x08resource\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x08resource\x12)\n\x04\x63ode\x18\x07 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[A-Z_]{0,32}$R\x04\x63ode\x12\x39\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\"z\n\x18ListAuditRecordsResponse\x12\x36\n\x07records\x18\x01 \x03(\x0b\x32\x1c.picontroller.v1.AuditRecordR\x07records\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"J\n\x18WatchAuditRecordsRequest\x12.\n\x07service\x18\x01 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[a-z]{0,32}$R\x07service\"G\n\x15VerifyAuditLogRequest\x12.\n\x07service\x18\x01 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[a-z]{0,32}$R\x07service\"M\n\x16VerifyAuditLogResponse\x12\x33\n\x06\x63hains\x18\x01 \x03(\x0b\x32\x1b.picontroller.v1.AuditChainR\x06\x63hains\"\xbd\x01\n\nAuditChain\x12\x18\n\x07service\x18\x01 \x01(\tR\x07service\x12\x18\n\x07records\x18\x02 \x01(\x04R\x07records\x12\x1f\n\x0bhead_number\x18\x03 \x01(\x04R\nheadNumber\x12\x1b\n\thead_hash\x18\x04 \x01(\tR\x08headHash\x12#\n\rbroken_number\x18\x05 \x01(\x04R\x0c\x62rokenNumber\x12\x18\n\x07problem\x18\x06 \x01(\tR\x07problem2\xaa\x03\n\x0c\x41uditService\x12\x87\x01\n\x10ListAuditRecords\x12(.picontroller.v1.ListAuditRecordsRequest\x1a).picontroller.v1.ListAuditRecordsResponse\"\x1e\x8a\xb5\x18\x05\n\x01\x01(\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/audit\x12\x84\x01\n\x11WatchAuditRecords\x12).picontroller.v1.WatchAuditRecordsRequest\x1a\x1c.picontroller.v1.AuditRecord\"$\x8a\xb5\x18\x05\n\x01\x01(\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/api/v1/audit:watch0\x01\x12\x88\x01\n\x0eVerifyAuditLog\x12&.picontroller.v1.VerifyAuditLogRequest\x1a\'.picontroller.v1.VerifyAuditLogResponse\"%\x8a\xb5\x18\x05\n\x01\x01(\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/api/v1/audit:verifyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpicontroller/v1/audit.proto\x12\x0fpicontroller.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpicontroller/v1/options.proto\"\x9c\x03\n\x0b\x41uditRecord\x12\x18\n\x07service\x18\x01 \x01(\tR\x07service\x12\x16\n\x06number\x18\x02 \x01(\x04R\x06number\x12.\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x1c\n\tprincipal\x18\x04 \x01(\tR\tprincipal\x12\x14\n\x05proof\x18\x05 \x01(\tR\x05proof\x12\x18\n\x07\x61\x64\x64ress\x18\x06 \x01(\tR\x07\x61\x64\x64ress\x12\x16\n\x06method\x18\x07 \x01(\tR\x06method\x12\x1a\n\x08resource\x18\x08 \x01(\tR\x08resource\x12\x12\n\x04\x63ode\x18\t \x01(\tR\x04\x63ode\x12\x16\n\x06reason\x18\n \x01(\tR\x06reason\x12\x1d\n\nrequest_id\x18\x0b \x01(\tR\trequestId\x12%\n\x0erequest_digest\x18\x0c \x01(\tR\rrequestDigest\x12#\n\rprevious_hash\x18\r \x01(\tR\x0cpreviousHash\x12\x12\n\x04hash\x18\x0e \x01(\tR\x04hash\"\xfe\x03\n\x17ListAuditRecordsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10R\tpageToken\x12.\n\x07service\x18\x03 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[a-z]{0,32}$R\x07service\x12&\n\tprincipal\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\tprincipal\x12 \n\x06method\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06method\x12$\n\x08resource\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x08resource\x12)\n\x04\x63ode\x18\x07 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[A-Z_]{0,32}$R\x04\x63ode\x12\x39\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12!\n\x0coldest_first\x18\n \x01(\x08R\x0boldestFirst\x12\x34\n\rbeyond_number\x18\x0b \x01(\x04\x42\x0f\xbaH\x0c\x32\n\x18\xff\xff\xff\xff\xff\xff\xff\xff\x7fR\x0c\x62\x65yondNumber\"z\n\x18ListAuditRecordsResponse\x12\x36\n\x07records\x18\x01 \x03(\x0b\x32\x1c.picontroller.v1.AuditRecordR\x07records\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"~\n\x18WatchAuditRecordsRequest\x12.\n\x07service\x18\x01 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[a-z]{0,32}$R\x07service\x12\x32\n\x0c\x61\x66ter_number\x18\x02 \x01(\x04\x42\x0f\xbaH\x0c\x32\n\x18\xff\xff\xff\xff\xff\xff\xff\xff\x7fR\x0b\x61\x66terNumber\"\xb4\x01\n\x15VerifyAuditLogRequest\x12.\n\x07service\x18\x01 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[a-z]{0,32}$R\x07service\x12\x32\n\x0cnoted_number\x18\x02 \x01(\x04\x42\x0f\xbaH\x0c\x32\n\x18\xff\xff\xff\xff\xff\xff\xff\xff\x7fR\x0bnotedNumber\x12\x37\n\nnoted_hash\x18\x03 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^([0-9a-f]{64})?$R\tnotedHash\"M\n\x16VerifyAuditLogResponse\x12\x33\n\x06\x63hains\x18\x01 \x03(\x0b\x32\x1b.picontroller.v1.AuditChainR\x06\x63hains\"\x8d\x02\n\nAuditChain\x12\x18\n\x07service\x18\x01 \x01(\tR\x07service\x12\x18\n\x07records\x18\x02 \x01(\x04R\x07records\x12\x1f\n\x0bhead_number\x18\x03 \x01(\x04R\nheadNumber\x12\x1b\n\thead_hash\x18\x04 \x01(\tR\x08headHash\x12#\n\rbroken_number\x18\x05 \x01(\x04R\x0c\x62rokenNumber\x12\x18\n\x07problem\x18\x06 \x01(\tR\x07problem\x12!\n\x0c\x66irst_number\x18\x07 \x01(\x04R\x0b\x66irstNumber\x12+\n\x11\x63heckpoint_number\x18\x08 \x01(\x04R\x10\x63heckpointNumber2\xaa\x03\n\x0c\x41uditService\x12\x87\x01\n\x10ListAuditRecords\x12(.picontroller.v1.ListAuditRecordsRequest\x1a).picontroller.v1.ListAuditRecordsResponse\"\x1e\x8a\xb5\x18\x05\n\x01\x01(\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/audit\x12\x84\x01\n\x11WatchAuditRecords\x12).picontroller.v1.WatchAuditRecordsRequest\x1a\x1c.picontroller.v1.AuditRecord\"$\x8a\xb5\x18\x05\n\x01\x01(\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/api/v1/audit:watch0\x01\x12\x88\x01\n\x0eVerifyAuditLog\x12&.picontroller.v1.VerifyAuditLogRequest\x1a\'.picontroller.v1.VerifyAuditLogResponse\"%\x8a\xb5\x18\x05\n\x01\x01(\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/api/v1/audit:verifyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,10 +49,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAUDITRECORDSREQUEST'].fields_by_name['resource']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_LISTAUDITRECORDSREQUEST'].fields_by_name['code']._loaded_options = None
   _globals['_LISTAUDITRECORDSREQUEST'].fields_by_name['code']._serialized_options = b'\272H\022r\0202\016^[A-Z_]{0,32}$'
+  _globals['_LISTAUDITRECORDSREQUEST'].fields_by_name['beyond_number']._loaded_options = None
+  _globals['_LISTAUDITRECORDSREQUEST'].fields_by_name['beyond_number']._serialized_options = b'\272H\0142\n\030\377\377\377\377\377\377\377\377\177'
   _globals['_WATCHAUDITRECORDSREQUEST'].fields_by_name['service']._loaded_options = None
   _globals['_WATCHAUDITRECORDSREQUEST'].fields_by_name['service']._serialized_options = b'\272H\021r\0172\r^[a-z]{0,32}$'
+  _globals['_WATCHAUDITRECORDSREQUEST'].fields_by_name['after_number']._loaded_options = None
+  _globals['_WATCHAUDITRECORDSREQUEST'].fields_by_name['after_number']._serialized_options = b'\272H\0142\n\030\377\377\377\377\377\377\377\377\177'
   _globals['_VERIFYAUDITLOGREQUEST'].fields_by_name['service']._loaded_options = None
   _globals['_VERIFYAUDITLOGREQUEST'].fields_by_name['service']._serialized_options = b'\272H\021r\0172\r^[a-z]{0,32}$'
+  _globals['_VERIFYAUDITLOGREQUEST'].fields_by_name['noted_number']._loaded_options = None
+  _globals['_VERIFYAUDITLOGREQUEST'].fields_by_name['noted_number']._serialized_options = b'\272H\0142\n\030\377\377\377\377\377\377\377\377\177'
+  _globals['_VERIFYAUDITLOGREQUEST'].fields_by_name['noted_hash']._loaded_options = None
+  _globals['_VERIFYAUDITLOGREQUEST'].fields_by_name['noted_hash']._serialized_options = b'\272H\025r\0232\021^([0-9a-f]{64})?$'
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditRecords']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditRecords']._serialized_options = b'\212\265\030\005\n\001\001(\001\202\323\344\223\002\017\022\r/api/v1/audit'
   _globals['_AUDITSERVICE'].methods_by_name['WatchAuditRecords']._loaded_options = None
@@ -62,17 +70,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITRECORD']._serialized_start=172
   _globals['_AUDITRECORD']._serialized_end=584
   _globals['_LISTAUDITRECORDSREQUEST']._serialized_start=587
-  _globals['_LISTAUDITRECORDSREQUEST']._serialized_end=1008
-  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_start=1010
-  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_end=1132
-  _globals['_WATCHAUDITRECORDSREQUEST']._serialized_start=1134
-  _globals['_WATCHAUDITRECORDSREQUEST']._serialized_end=1208
-  _globals['_VERIFYAUDITLOGREQUEST']._serialized_start=1210
-  _globals['_VERIFYAUDITLOGREQUEST']._serialized_end=1281
-  _globals['_VERIFYAUDITLOGRESPONSE']._serialized_start=1283
-  _globals['_VERIFYAUDITLOGRESPONSE']._serialized_end=1360
-  _globals['_AUDITCHAIN']._serialized_start=1363
-  _globals['_AUDITCHAIN']._serialized_end=1552
-  _globals['_AUDITSERVICE']._serialized_start=1555
-  _globals['_AUDITSERVICE']._serialized_end=1981
+  _globals['_LISTAUDITRECORDSREQUEST']._serialized_end=1097
+  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_start=1099
+  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_end=1221
+  _globals['_WATCHAUDITRECORDSREQUEST']._serialized_start=1223
+  _globals['_WATCHAUDITRECORDSREQUEST']._serialized_end=1349
+  _globals['_VERIFYAUDITLOGREQUEST']._serialized_start=1352
+  _globals['_VERIFYAUDITLOGREQUEST']._serialized_end=1532
+  _globals['_VERIFYAUDITLOGRESPONSE']._serialized_start=1534
+  _globals['_VERIFYAUDITLOGRESPONSE']._serialized_end=1611
+  _globals['_AUDITCHAIN']._serialized_start=1614
+  _globals['_AUDITCHAIN']._serialized_end=1883
+  _globals['_AUDITSERVICE']._serialized_start=1886
+  _globals['_AUDITSERVICE']._serialized_end=2312
 # @@protoc_insertion_point(module_scope)

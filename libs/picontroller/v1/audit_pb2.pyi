@@ -110,6 +110,8 @@ class ListAuditRecordsRequest(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    OLDEST_FIRST_FIELD_NUMBER: _builtins.int
+    BEYOND_NUMBER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most so many; 100 when 0, never more than 1000."""
     page_token: _builtins.str
@@ -124,6 +126,12 @@ class ListAuditRecordsRequest(_message.Message):
     """Records on this resource only."""
     code: _builtins.str
     """Records with this outcome only."""
+    oldest_first: _builtins.bool
+    """The oldest record first instead of the newest."""
+    beyond_number: _builtins.int
+    """Only records that come after the one with this number in the order asked for: of lower numbers, or of higher ones with
+    `oldest_first`. Numbers are a service's own, so that the gateway takes it together with `service` only.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Records from then on."""
@@ -144,10 +152,12 @@ class ListAuditRecordsRequest(_message.Message):
         code: _builtins.str = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        oldest_first: _builtins.bool = ...,
+        beyond_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "end_time", b"end_time", "method", b"method", "page_size", b"page_size", "page_token", b"page_token", "principal", b"principal", "resource", b"resource", "service", b"service", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beyond_number", b"beyond_number", "code", b"code", "end_time", b"end_time", "method", b"method", "oldest_first", b"oldest_first", "page_size", b"page_size", "page_token", b"page_token", "principal", b"principal", "resource", b"resource", "service", b"service", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -188,16 +198,22 @@ class WatchAuditRecordsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SERVICE_FIELD_NUMBER: _builtins.int
+    AFTER_NUMBER_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """Records of this service only."""
+    after_number: _builtins.int
+    """Records after the one with this number, instead of from now on. Numbers are a service's own, so that the gateway takes it together with
+    `service` only.
+    """
     def __init__(
         self,
         *,
         service: _builtins.str = ...,
+        after_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_number", b"after_number", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -210,16 +226,26 @@ class VerifyAuditLogRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SERVICE_FIELD_NUMBER: _builtins.int
+    NOTED_NUMBER_FIELD_NUMBER: _builtins.int
+    NOTED_HASH_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """The chain of this service only."""
+    noted_number: _builtins.int
+    """Number of a record whose hash was noted elsewhere, which the chain must still have; the gateway takes it together with `service` only
+    and adds the newest `audit.checkpoint` event of each service.
+    """
+    noted_hash: _builtins.str
+    """That hash, in hexadecimal."""
     def __init__(
         self,
         *,
         service: _builtins.str = ...,
+        noted_number: _builtins.int = ...,
+        noted_hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["noted_hash", b"noted_hash", "noted_number", b"noted_number", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -261,6 +287,8 @@ class AuditChain(_message.Message):
     HEAD_HASH_FIELD_NUMBER: _builtins.int
     BROKEN_NUMBER_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    FIRST_NUMBER_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_NUMBER_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """The service."""
     records: _builtins.int
@@ -273,6 +301,10 @@ class AuditChain(_message.Message):
     """Number of the first record that does not fit; 0 when all do."""
     problem: _builtins.str
     """What does not fit, for people."""
+    first_number: _builtins.int
+    """Number of the oldest record that is kept; those before it were pruned."""
+    checkpoint_number: _builtins.int
+    """Number of the newest `audit.checkpoint` event that the chain was compared with; 0 without one."""
     def __init__(
         self,
         *,
@@ -282,10 +314,12 @@ class AuditChain(_message.Message):
         head_hash: _builtins.str = ...,
         broken_number: _builtins.int = ...,
         problem: _builtins.str = ...,
+        first_number: _builtins.int = ...,
+        checkpoint_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["broken_number", b"broken_number", "head_hash", b"head_hash", "head_number", b"head_number", "problem", b"problem", "records", b"records", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broken_number", b"broken_number", "checkpoint_number", b"checkpoint_number", "first_number", b"first_number", "head_hash", b"head_hash", "head_number", b"head_number", "problem", b"problem", "records", b"records", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

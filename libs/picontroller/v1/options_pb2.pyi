@@ -46,7 +46,9 @@ class Role(_message.Message):
         SERVICE: Role._Value.ValueType  # 5
         """One of our services: `spiffe://<trust-domain>/svc/<name>`."""
         GATEWAY: Role._Value.ValueType  # 6
-        """The gateway, which has no authority of its own beside readiness: it carries its caller's."""
+        """The gateway, which has no authority of its own: it carries its caller's. A call that it forwards without a proof is anonymous, so
+        that no method lists it.
+        """
 
     class Value(_Value, metaclass=_ValueEnumTypeWrapper):
         """The roles: three for people, three for our own processes."""
@@ -64,7 +66,9 @@ class Role(_message.Message):
     SERVICE: Role.Value.ValueType  # 5
     """One of our services: `spiffe://<trust-domain>/svc/<name>`."""
     GATEWAY: Role.Value.ValueType  # 6
-    """The gateway, which has no authority of its own beside readiness: it carries its caller's."""
+    """The gateway, which has no authority of its own: it carries its caller's. A call that it forwards without a proof is anonymous, so
+    that no method lists it.
+    """
 
     def __init__(
         self,
