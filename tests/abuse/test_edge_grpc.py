@@ -13,8 +13,10 @@ import pytest_asyncio
 from picontroller.v1 import discovery_pb2, identity_pb2, identity_pb2_grpc
 from tests.fakes.authority import FakeAuthority
 from tests.fakes.edge import EdgeWorld, edge_world
+from tests.fakes.http2 import RawConnection
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+PINGS = 20_000  # hundreds
 WHO = "/picontroller.v1.IdentityService/WhoAmI"
 
 
@@ -114,8 +116,40 @@ async def test_abuse_31_call_without_any_proof_is_unauthenticated_and_a_strange_
 
 
 @pytest.mark.usefixtures("unchanged")
-async def test_tls_1_2_is_refused(world: EdgeWorld) -> None:
+async def test_abuse_34_tls_1_2_ends_in_the_handshake(world: EdgeWorld) -> None:
     context = world.tls()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(ssl.SSLError):
         await asyncio.open_connection("127.0.0.1", world.gateway.port, ssl=context)
+
+
+def flood(world: EdgeWorld) -> int:
+    """Ping without ever reading an answer, and return how many pings went out before the gateway closed the connection."""
+    pem = world.person("monitor").path / "identity.pem"
+    connection = RawConnection(f"127.0.0.1:{world.gateway.port}", "gateway.pi-controller.local", world.authority.roots_pem, pem)
+    connection.socket.settimeout(5)
+    try:
+        for number in range(PINGS):
+            for _ in range(100):
+                connection.http2.ping(b"abusabus")
+            try:
+                connection.flush()
+            except OSError:
+                return number * 100
+        return PINGS * 100
+    finally:
+        connection.close()
+
+
+@pytest.mark.usefixtures("unchanged")
+async def test_abuse_41_ping_flood_ends_the_connection_and_others_are_served(world: EdgeWorld) -> None:
+    flooding = asyncio.create_task(asyncio.to_thread(flood, world))
+    async with world.channel(world.person("monitor")) as channel:
+        stub = identity_pb2_grpc.IdentityServiceStub(channel)
+        answers = 0
+        while not flooding.done():
+            assert (await stub.WhoAmI(identity_pb2.WhoAmIRequest(), timeout=5)).method == "certificate"
+            answers += 1
+            await asyncio.sleep(0.01)
+    assert answers
+    assert flooding.result() < PINGS * 100

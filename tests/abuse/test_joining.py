@@ -199,7 +199,8 @@ async def test_abuse_61_secret_is_in_no_file_log_event_or_error(world: World, ca
 
 
 def issuing_of(world: World) -> Signer:
-    pem = (world.root / "identity" / "ca" / "issuing.pem").read_bytes()
+    [path] = (world.root / "identity" / "ca").glob("issuing-*.pem")
+    pem = path.read_bytes()
     key = serialization.load_pem_private_key(pem, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     return Signer(key, x509.load_pem_x509_certificates(pem)[0])

@@ -9,6 +9,7 @@ from typing import Any
 from picontroller.core.clock import SystemClock
 from picontroller.core.rpc.forwarding import ForwardedProofs
 from picontroller.core.rpc.hosting import Manners, Running, serving
+from picontroller.core.rpc.limits import DEFAULT_LIMITS, LimitSettings
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.rpc.validation import default_validator
 from picontroller.core.rpc.wiring import Service, never
@@ -58,7 +59,13 @@ class Echo:
 
 @asynccontextmanager
 async def echo_service(
-    folder: Path, get: Get = echo, *, listen: str = "", grace_seconds: float = 1, broken: Callable[[], bool] = never
+    folder: Path,
+    get: Get = echo,
+    *,
+    listen: str = "",
+    grace_seconds: float = 1,
+    broken: Callable[[], bool] = never,
+    limits: LimitSettings = DEFAULT_LIMITS,
 ) -> AsyncIterator[Echo]:
     """Serve an echo service on a Unix socket in ``folder``, or on ``listen``."""
     authority = FakeAuthority()
@@ -67,6 +74,6 @@ async def echo_service(
     service = Service(
         "discovery", (lambda server: discovery_pb2_grpc.add_DiscoveryServiceServicer_to_server(servicer, server),), broken=broken
     )
-    manners = Manners(default_validator(), SystemClock(), ForwardedProofs(lambda: identity.trust), grace_seconds)
+    manners = Manners(default_validator(), SystemClock(), ForwardedProofs(lambda: identity.trust), grace_seconds, limits)
     async with serving(service, identity, [listen or f"unix:{folder}/echo.sock"], manners) as running:
         yield Echo(running, authority, running.addresses[0], folder)

@@ -15,6 +15,7 @@ import httpx
 from picontroller.core.clock import SystemClock
 from picontroller.core.rpc.forwarding import ForwardedProofs
 from picontroller.core.rpc.hosting import Manners, serving
+from picontroller.core.rpc.limits import DEFAULT_LIMITS, LimitSettings
 from picontroller.core.rpc.validation import default_validator
 from picontroller.core.tls.identity import IdentityFolder
 from picontroller.gateway.settings import Settings
@@ -69,6 +70,7 @@ async def edge_world(
     kind: type[FakeAuthority] = FakeAuthority,
     tcp: bool = False,
     keys: bool = True,
+    limits: LimitSettings = DEFAULT_LIMITS,
 ) -> AsyncIterator[EdgeWorld]:
     """Yield a gateway on a free port, its services on Unix sockets or on TCP.
 
@@ -86,7 +88,7 @@ async def edge_world(
             identity = authority.identity(folder / service.name, f"svc/{service.name}")
             proofs = ForwardedProofs(lambda identity=identity: identity.trust)  # type: ignore[misc]  # bound now, not at the call
             if service.name not in without:
-                manners = Manners(default_validator(), clock, proofs, grace_seconds=0.2)
+                manners = Manners(default_validator(), clock, proofs, grace_seconds=0.2, limits=limits)
                 up = await stack.enter_async_context(serving(service, identity, [addresses[service.name]], manners))
                 addresses[service.name] = up.addresses[0]
         edge = authority.identity(folder / "gateway" / "edge", "gateway")
@@ -101,6 +103,7 @@ async def edge_world(
                 settings=settings or Settings(),
                 clock=clock,
                 grace_seconds=0.5,
+                limits=limits,
             )
         )
         yield EdgeWorld(folder, authority, tokens, services, edge, running, addresses)

@@ -61,6 +61,9 @@ class FakeIdentityStore:
         self.events.append(certificate_event("certificate.issued", made, redemption.now))
         return made
 
+    async def is_revoked(self, proof: str) -> bool:
+        return False
+
     async def certify(self, certification: Certification, issue: Issue) -> Issued:
         wish = certification
         kept = self.issued.get(wish.key_hash)

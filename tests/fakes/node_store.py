@@ -8,6 +8,7 @@ from datetime import datetime
 from picontroller.core.errors import Conflict, Error, InvalidArgument
 from picontroller.core.events import Event
 from picontroller.core.ids import NodeId
+from picontroller.discovery.departures import NodeDeleted
 from picontroller.discovery.nodes import Decide, Node
 from picontroller.discovery.registry import Outcome, RequestIdentity
 
@@ -22,6 +23,7 @@ class FakeNodeStore:
     def __init__(self, *nodes: Node) -> None:
         self.nodes: dict[NodeId, Node] = {node.id: node for node in nodes}
         self.events: list[Event] = []
+        self.deleted: set[NodeId] = set()
         self.writes = 0
         self.failure: Error | None = None
         self.gate = asyncio.Event()
@@ -46,9 +48,13 @@ class FakeNodeStore:
                 return Outcome(answer, changed=False)
             before = self.nodes.get(node_id)
             decision = decide(before)
+            if before is None and decision.node is not None and node_id in self.deleted:
+                raise NodeDeleted(node_id)
             self.events += decision.events
             if decision.node is None:
                 self.nodes.pop(node_id, None)
+                if decision.lasting:
+                    self.deleted.add(node_id)
             else:
                 self.nodes[node_id] = decision.node
             if request is not None and key is not None and decision.node is not None:

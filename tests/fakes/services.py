@@ -134,6 +134,9 @@ class FakeEvents(events_pb2_grpc.EventServiceServicer):
             self.journal.append(event)
             self._news.notify_all()
 
+    async def ListEvents(self, request: events_pb2.ListEventsRequest, context: Any) -> events_pb2.ListEventsResponse:
+        return events_pb2.ListEventsResponse(events=self.journal[-request.page_size :])
+
     async def Subscribe(self, request: events_pb2.SubscribeRequest, context: Any) -> AsyncIterator[events_pb2.SubscribeResponse]:
         self.seen.note(context)
         if request.after == FORGED:
@@ -145,8 +148,9 @@ class FakeEvents(events_pb2_grpc.EventServiceServicer):
         self.seen.subscriptions += 1
         try:
             while True:
-                yield events_pb2.SubscribeResponse(events=self.journal[place : place + BATCH], cursor=f"c{place}")
-                place = min(len(self.journal), place + BATCH)
+                batch = self.journal[place : place + BATCH]
+                place += len(batch)
+                yield events_pb2.SubscribeResponse(events=batch, cursor=f"c{place}")
                 self.handed_out = place
                 async with self._news:
                     while len(self.journal) <= place:

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.fakes.limits import ENVIRON
 from tests.integration.plane import embedded, wait_for
 
 CLIENTS = 4
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.timeout(120)
 def test_up_when_told_to_stop_under_load_fails_no_call_in_flight(tmp_path: Path) -> None:
     outcomes: Counter[int | str] = Counter()
     answered, stopped = threading.Event(), threading.Event()
-    with embedded(tmp_path) as plane:
+    with embedded(tmp_path, environ=ENVIRON) as plane:
 
         def ask() -> None:
             with plane.client() as client:

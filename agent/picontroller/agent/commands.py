@@ -198,7 +198,6 @@ def _carry_out(
     path: Path | None, read: Read, work: Callable[[Mapping[str, Any]], Coroutine[Any, Any, None]], *, interrupted: int = INTERRUPTED
 ) -> int:
     """Read the configuration, set up the log, do the work; an error becomes one line and a status."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # grpc's C core writes to standard error otherwise
     try:
         sections = read(path)
         logs.configure(sections["log"].level, sections["log"].style)

@@ -16,7 +16,7 @@ from picontroller.agent.gpio import panel as gpio
 from picontroller.agent.gpio.memory import may_know_outputs
 from picontroller.agent.settings import Settings
 from picontroller.core.clock import Clock
-from picontroller.core.errors import Error, FailedPrecondition, NotFound
+from picontroller.core.errors import Error, FailedPrecondition, NotFound, Unauthenticated
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,8 @@ async def _tell(unregister: Unregister, known: Membership, *, force: bool) -> No
     except NotFound:
         pass  # forgotten there already
     except (Error, OSError) as error:
+        if isinstance(error, Unauthenticated) and error.reason == "PROOF_REVOKED":
+            return  # it was deleted there: nobody waits for a farewell
         if not force:
             raise FailedPrecondition(
                 f"the control plane could not be told: {error}; with --force this machine forgets it anyway,"

@@ -50,6 +50,10 @@ class Settings:
     grace_seconds: float = 5.0
     """How long a stopping agent waits for calls in flight, after its outputs are safe. Longer than a batch of 256 operations takes."""
 
+    connection_age_seconds: float = 600.0
+    """Age at which a connection to this agent is asked to end, give or take a tenth; its streams have half of that again
+    (at most 30 s). The control plane makes a new one by itself."""
+
     metrics: str | None = None
     """Where an agent that runs by itself serves Prometheus metrics, ``127.0.0.1:PORT``; port 0 takes a free one. None: nowhere, which saves
     a thread. Loopback, because they need no login."""
@@ -70,6 +74,8 @@ class Settings:
             raise ValueError(f"report_seconds must be from 0.05 to 14 (after 15 the node is lost), not {self.report_seconds:g}")
         if not 0 <= self.grace_seconds <= 60:
             raise ValueError(f"grace_seconds must be from 0 to 60, not {self.grace_seconds:g}")
+        if not 1 <= self.connection_age_seconds <= 86400:
+            raise ValueError(f"connection_age_seconds must be from 1 to 86400 (a day), not {self.connection_age_seconds:g}")
         if self.simulated_life_seconds is not None and self.simulated_life_seconds < 0.01:
             raise ValueError(f"simulated_life_seconds must be 0.01 or more, not {self.simulated_life_seconds:g}")
         if self.simulated_model not in SIMULATED_MODELS:

@@ -30,6 +30,7 @@ from picontroller.agent.timekeeping import Timekeeper
 from picontroller.agent.validation.validator import AgentValidator
 from picontroller.core.clock import Clock
 from picontroller.core.rpc.hosting import Manners, serving
+from picontroller.core.rpc.limits import LimitSettings
 from picontroller.core.rpc.wiring import Service
 from picontroller.v1 import agent_pb2_grpc
 
@@ -67,9 +68,11 @@ async def running_agent(
         identity.load()
         timekeeper = Timekeeper(clock, data_dir, lambda: identity.credentials.not_before, settings.root)
         health = Health([timekeeper.problems, lambda: certificate_problems(identity.credentials, clock.now()), machine.problems])
-        everything = Health([health.problems, panel.problems])
         surveyor = Surveyor(machine, driver, panel)
         gateway = Gateway(identity, member.gateway, member.node_id)
+        renewing = gateway.renewal(clock)
+        trusting = gateway.trust(renewing, clock)
+        everything = Health([health.problems, panel.problems, trusting.problems])
         stack.push_async_callback(gateway.close)
         presenter = Presenter(settings, member.gateway, member.node_id, surveyor, os.uname().machine)
         reporting = Reporting(gateway, presenter.presentation, everything.problems, timekeeper.until_right, clock, settings.report_seconds)
@@ -77,12 +80,17 @@ async def running_agent(
         background: dict[str, Callable[[], Awaitable[None]]] = {
             "silence of the GPIO manager": panel.run,
             "reporting": reporting.run,
-            "certificate renewal": _after(timekeeper.until_right, gateway.renewal(clock).run),
+            "certificate renewal": _after(timekeeper.until_right, renewing.run),
+            "trust": _after(timekeeper.until_right, trusting.run),
             "remembering the time": timekeeper.remember,
             "life of the simulated board": life,
         }
         service = Service("agent", (lambda server: agent_pb2_grpc.add_NodeAgentServiceServicer_to_server(servicer, server),), background)
-        manners = Manners(AgentValidator(), clock, None, settings.grace_seconds)
+        limits = LimitSettings(
+            connection_age_seconds=settings.connection_age_seconds,
+            connection_grace_seconds=min(30.0, settings.connection_age_seconds / 2),
+        )
+        manners = Manners(AgentValidator(), clock, None, settings.grace_seconds, limits)
         listen = await addresses.listen_address(settings.listen, member.gateway, settings.root)
         running = await stack.enter_async_context(serving(service, identity, [listen], manners))
         stack.push_async_callback(_stop, panel)  # before the server drains

@@ -4,5 +4,8 @@ from importlib import metadata
 
 
 def version() -> str:
-    """Return the installed version, for example ``0.1.0``."""
-    return metadata.version("picontroller")
+    """Return the installed version, for example ``0.1.0``; ``unknown`` where the sources run without having been installed."""
+    try:
+        return metadata.version("picontroller")
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -12,7 +12,7 @@ import apsw
 
 from picontroller.core.errors import AlreadyExists
 from picontroller.core.events import Event
-from picontroller.core.store import outbox, pages, requests
+from picontroller.core.store import audit, outbox, pages, requests
 from picontroller.core.store.requests import RequestKey
 from picontroller.core.store.sqlite import Database
 from picontroller.gpio import rows
@@ -55,7 +55,7 @@ class ResourceStore:
     @classmethod
     async def open(cls, folder: Path) -> "ResourceStore":
         """Open the manager's file in ``folder``; see ``Database.open`` for the errors."""
-        return cls(await Database.open(folder / "gpio.db", [SCHEMA]))
+        return cls(await Database.open(folder / "gpio.db", [SCHEMA, audit.SCHEMA]))
 
     @property
     def database(self) -> Database:
@@ -128,7 +128,7 @@ class ResourceStore:
             connection.execute(f"INSERT INTO gpio_resources ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))  # noqa: S608 - names from code
             return fenced
 
-        return await self._database.write(work)
+        return await self._database.write(work, prepares=True)
 
     async def abandon(self, resource: Resource, *, release: bool) -> None:
         """Take a reservation back; with ``release`` the line is released when its node can be reached."""
@@ -138,7 +138,7 @@ class ResourceStore:
             if release:
                 _release_later(connection, resource)
 
-        await self._database.write(work)
+        await self._database.write(work, prepares=True)
 
     async def keep(
         self, resource: Resource, event: Event | None, key: RequestKey, *, moved: bool, position: Position | None = None
@@ -193,7 +193,7 @@ class ResourceStore:
 
     async def next_epoch(self) -> Epoch:
         """Return an epoch that is higher than all before."""
-        return await self._database.write(_next_epoch)
+        return await self._database.write(_next_epoch, prepares=True)
 
     async def position(self, node_id: str) -> Position | None:
         """Return how far a node's events have been taken, None when none ever were."""

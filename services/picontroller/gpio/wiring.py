@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
+from picontroller.core.rpc.auditing import audited
 from picontroller.core.rpc.publishing import EventBus
 from picontroller.core.rpc.wiring import Service, Surroundings
 from picontroller.core.store.outbox import Outbox
@@ -37,6 +38,7 @@ async def build_upon(surroundings: Surroundings, nodes: Nodes, agents: Agents) -
     async with AsyncExitStack() as stack:
         store = await ResourceStore.open(surroundings.data_dir)
         stack.push_async_callback(store.database.close)
+        audit = await stack.enter_async_context(audited(store.database, surroundings))
         stack.push_async_callback(turns.close)
         await store.begin()
         watchers = Watchers(settings.watch_events, settings.watch_sign_seconds)
@@ -49,7 +51,8 @@ async def build_upon(surroundings: Surroundings, nodes: Nodes, agents: Agents) -
         outbox = Outbox(store.database, EventBus(surroundings.mesh, surroundings.name), clock)
         yield Service(
             surroundings.name,
-            (lambda server: gpio_pb2_grpc.add_GpioServiceServicer_to_server(servicer, server),),
-            {"events": outbox.run, "nodes attended": attending.run},
+            (lambda server: gpio_pb2_grpc.add_GpioServiceServicer_to_server(servicer, server), audit.register),
+            {"events": outbox.run, "nodes attended": attending.run, **audit.background},
             lambda: store.database.failed,
+            audit.trail,
         )

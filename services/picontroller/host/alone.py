@@ -67,6 +67,7 @@ async def _serve_service(
         [_listen(said)],
         clock,
         grace_seconds=mesh_settings.grace_seconds,
+        limits=sections["limits"],
         patience_seconds=0 if said.name == "identity" else PATIENCE_SECONDS,
     ) as running:
         print(f"{said.name} serves on {running.addresses[0]}, metrics on 127.0.0.1:{port}", flush=True)  # noqa: T201 - the contract: port 0 is printed
@@ -100,7 +101,14 @@ async def _serve_gateway(
 
     clock, layout = SystemClock(), open_layout(said.data_dir)
     async with running_gateway(
-        layout, sections["gateway"], addresses, _listen(said), clock, san=said.san, patience_seconds=PATIENCE_SECONDS
+        layout,
+        sections["gateway"],
+        addresses,
+        _listen(said),
+        clock,
+        san=said.san,
+        limits=sections["limits"],
+        patience_seconds=PATIENCE_SECONDS,
     ) as gateway:
         print(f"gateway serves on {gateway.url}, metrics on 127.0.0.1:{port}", flush=True)  # noqa: T201 - the contract: port 0 is printed
         await _until_stopped(said, sections, addresses, stopping, asked)

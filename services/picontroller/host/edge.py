@@ -7,7 +7,9 @@ from typing import Any
 
 from picontroller.core.clock import Clock
 from picontroller.core.rpc import renewal
+from picontroller.core.rpc.limits import LimitSettings
 from picontroller.core.rpc.mesh import Mesh
+from picontroller.core.rpc.trust import Believer, TrustWatch
 from picontroller.core.tasks import cancel_and_wait, keep_running
 from picontroller.gateway.wiring import Gateway, gateway
 from picontroller.host.layout import Layout
@@ -24,9 +26,10 @@ async def running_gateway(
     clock: Clock,
     *,
     san: Sequence[str] = (),
+    limits: LimitSettings,
     patience_seconds: float = 0,
 ) -> AsyncIterator[Gateway]:
-    """Run the gateway on ``listen`` until the block is left, and renew both of its identities, each of which may yet have to come."""
+    """Run the gateway on ``listen`` until the block is left, and keep both of its identities fresh, each of which may yet have to come."""
     identity = await identity_in(layout, "gateway", clock, patience_seconds=patience_seconds)
     edge = await identity_at(layout.edge, "gateway", clock, patience_seconds=patience_seconds)
     mesh = Mesh(identity, addresses)
@@ -46,12 +49,16 @@ async def running_gateway(
                 edge=edge,
                 settings=settings,
                 clock=clock,
+                limits=limits,
             )
         )
-        renewals = {
-            "gateway: certificate renewal": renewal.for_service(mesh, clock).run,
+        own_renewal = renewal.for_service(mesh, clock)
+        believers = [Believer(identity, own_renewal), Believer(edge, edge_renewal, "/gateway")]
+        works = {
+            "gateway: certificate renewal": own_renewal.run,
             "gateway: edge certificate renewal": edge_renewal.run,
+            "gateway: trust": TrustWatch(lambda: mesh.service("identity"), believers, clock).run,
         }
-        tasks = [asyncio.create_task(keep_running(name, work, clock), name=name) for name, work in renewals.items()]
+        tasks = [asyncio.create_task(keep_running(name, work, clock), name=name) for name, work in works.items()]
         stack.push_async_callback(cancel_and_wait, *tasks)
         yield front

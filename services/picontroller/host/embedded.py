@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from picontroller.core.contexts import Context
 from picontroller.core.errors import FailedPrecondition, Unavailable
 from picontroller.core.files import write_atomically
 from picontroller.core.rpc.hosting import healthy, settle, until_signalled
+from picontroller.core.rpc.limits import LimitSettings
 from picontroller.core.rpc.mesh import Mesh
+from picontroller.gateway.settings import Settings as GatewaySettings
 from picontroller.host import ports
 from picontroller.host.announcing import Announcer
 from picontroller.host.configuration import Reloading, hangups
@@ -102,17 +104,32 @@ async def _everything(said: Up, sections: dict[str, Any], clock: Clock, metrics_
     layout = open_layout(said.data_dir)
     fingerprint = await enrol(layout, sections, clock, gateway_names=[*said.san, said.listen.rpartition(":")[0].strip("[]")])
     sockets = layout.sockets()
+    limits: LimitSettings = sections["limits"]
+    front: GatewaySettings = sections["gateway"]
+    # Simulated Pis all join from this one address, and at once.
+    limits = replace(limits, joins_burst=limits.joins_burst + said.simulate)
+    room = said.simulate + front.joins_burst_per_address
+    front = replace(front, joins_per_second=front.joins_per_second + said.simulate, joins_burst_per_address=room)
     addresses = {name: f"unix:{sockets / name}.sock" for name in SERVICES}
     async with AsyncExitStack() as stack:
         for name in SERVICES:
             (sockets / f"{name}.sock").unlink(missing_ok=True)
             await stack.enter_async_context(
                 running_service(
-                    name, layout, sections[name], addresses, [addresses[name]], clock, grace_seconds=sections["mesh"].grace_seconds
+                    name,
+                    layout,
+                    sections[name],
+                    addresses,
+                    [addresses[name]],
+                    clock,
+                    grace_seconds=sections["mesh"].grace_seconds,
+                    limits=limits,
                 )
             )
         await _until_healthy(layout, addresses, clock)
-        gateway = await stack.enter_async_context(running_gateway(layout, sections["gateway"], addresses, said.listen, clock, san=said.san))
+        gateway = await stack.enter_async_context(
+            running_gateway(layout, front, addresses, said.listen, clock, san=said.san, limits=limits)
+        )
         if said.simulate:
             address = gateway.url.removeprefix("https://")
             await stack.enter_async_context(simulated_fleet(layout, sections["agent"], address, said.simulate, clock))

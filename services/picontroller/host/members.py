@@ -9,9 +9,10 @@ from typing import Any
 
 from picontroller.core.clock import Clock
 from picontroller.core.errors import FailedPrecondition
-from picontroller.core.rpc import renewal
+from picontroller.core.rpc import renewal, trust
 from picontroller.core.rpc.forwarding import ForwardedProofs
 from picontroller.core.rpc.hosting import Manners, Running, serving
+from picontroller.core.rpc.limits import LimitSettings
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.rpc.validation import default_validator
 from picontroller.core.rpc.wiring import Surroundings
@@ -61,16 +62,20 @@ async def running_service(
     clock: Clock,
     *,
     grace_seconds: float,
+    limits: LimitSettings,
     patience_seconds: float = 0,
 ) -> AsyncIterator[Running]:
     """Run one service until the block is left. ``addresses`` says where its peers are, ``listen`` where it serves."""
     identity = await identity_in(layout, name, clock, patience_seconds=patience_seconds)
     mesh = Mesh(identity, addresses)
-    manners = Manners(default_validator(), clock, ForwardedProofs(lambda: identity.trust), grace_seconds)
+    proofs = ForwardedProofs(lambda: identity.trust, lambda: clock.now().timestamp())
+    manners = Manners(default_validator(), clock, proofs, grace_seconds, limits)
     surroundings = Surroundings(name, layout.member(name), settings, identity, mesh, clock)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(mesh.close)
         service = await stack.enter_async_context(SERVICES[name].build()(surroundings))
         renewing = renewal.for_service(mesh, clock)
-        complete = replace(service, background={**service.background, "certificate renewal": renewing.run})
+        trusting = trust.for_service(mesh, renewing, clock)
+        further = {"certificate renewal": renewing.run, "trust": trusting.run}
+        complete = replace(service, background={**service.background, **further})
         yield await stack.enter_async_context(serving(complete, identity, listen, manners))

@@ -35,9 +35,10 @@ def sections() -> dict[str, type]:
     """Return the class of every section that a configuration file may have."""
     from picontroller.agent.settings import Settings as AgentSettings
     from picontroller.core.logs import LogSettings
+    from picontroller.core.rpc.limits import LimitSettings
     from picontroller.gateway.settings import Settings as GatewaySettings
     from picontroller.host.settings import MeshSettings
 
-    found: dict[str, Any] = {"log": LogSettings, "mesh": MeshSettings}
+    found: dict[str, Any] = {"log": LogSettings, "mesh": MeshSettings, "limits": LimitSettings}
     found |= {name: hosted.settings_type() for name, hosted in SERVICES.items()}
     return found | {"gateway": GatewaySettings, "agent": AgentSettings}

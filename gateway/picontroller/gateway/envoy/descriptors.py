@@ -7,7 +7,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FileDescriptor
 from google.rpc import error_details_pb2
 
-from picontroller.v1 import discovery_pb2, events_pb2, gpio_pb2, identity_pb2
+from picontroller.v1 import audit_pb2, discovery_pb2, events_pb2, gpio_pb2, identity_pb2
 
 # Name of the mesh member that serves it, then the file that declares its public service.
 _FILES: dict[str, FileDescriptor] = {
@@ -19,6 +19,9 @@ _FILES: dict[str, FileDescriptor] = {
 PUBLIC: dict[str, tuple[str, ...]] = {
     member: tuple(service.full_name for service in file.services_by_name.values()) for member, file in _FILES.items()
 }
+
+# Every member serves it, and from outside it is reached at the gateway, which merges their answers.
+MERGED = tuple(service.full_name for service in audit_pb2.DESCRIPTOR.services_by_name.values())
 
 
 def descriptor_set() -> bytes:
@@ -34,7 +37,7 @@ def descriptor_set() -> bytes:
                 add(dependency)
             found[file.name] = file
 
-    for file in (*_FILES.values(), error_details_pb2.DESCRIPTOR):
+    for file in (*_FILES.values(), audit_pb2.DESCRIPTOR, error_details_pb2.DESCRIPTOR):
         add(file)
     files = [descriptor_pb2.FileDescriptorProto.FromString(file.serialized_pb) for file in found.values()]
     return descriptor_pb2.FileDescriptorSet(file=files).SerializeToString()

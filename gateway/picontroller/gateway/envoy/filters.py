@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from picontroller.core.rpc.forwarding import AUDIENCE, CLOCK_SKEW_SECONDS
-from picontroller.gateway.envoy import replies, routes
-from picontroller.gateway.envoy.descriptors import PUBLIC
+from picontroller.core.tls.channels import LARGEST_MESSAGE_BYTES
+from picontroller.gateway.envoy import limits, replies, routes
+from picontroller.gateway.envoy.descriptors import MERGED, PUBLIC
 from picontroller.gateway.envoy.typed import Json, typed
 from picontroller.gateway.settings import Settings
 
+LONGEST_ESCAPE = 6  # bytes that JSON takes for a control character: what fits into a message must fit into its answer
 JWKS_PATH = "/jwks.json"
 _HCM = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
@@ -23,11 +25,12 @@ def connection_manager(
     """Return the HTTP connection manager."""
     chain: list[Json] = [
         _filter("jwt_authn", _tokens(trust_domain)),
-        _filter("local_ratelimit", routes.token_bucket("requests", settings.requests_per_second)),
+        _filter("local_ratelimit", limits.requests(settings)),
         # The transcoder's own limit on bodies does not hold for a message that it reads piece by piece. Routes of gRPC switch this off.
         _filter("buffer", typed("extensions.filters.http.buffer.v3.Buffer", max_request_bytes=settings.body_bytes)),
         _filter("grpc_web", typed("extensions.filters.http.grpc_web.v3.GrpcWeb")),
         _filter("grpc_json_transcoder", _transcoder(descriptors, members)),
+        _filter("header_mutation", _plain_names()),
         _filter("router", typed("extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)),
     ]
     if settings.allowed_origins:
@@ -79,6 +82,16 @@ def _filter(name: str, config: Json) -> Json:
     return {"name": f"envoy.filters.http.{name}", "typed_config": config}
 
 
+def _plain_names() -> Json:
+    """Return what drops headers that HTTP allows and gRPC does not: a service's server would end the whole call as INTERNAL.
+
+    These are odd names, and binary headers that may not be base64; nothing of ours reads any.
+    """
+    odd = {"safe_regex": {"regex": "[^:a-z0-9.-].*|[^:].*[^a-z0-9.-].*|.*-bin"}}
+    drop = {"request_mutations": [{"remove_on_match": {"key_matcher": odd}}]}
+    return typed("extensions.filters.http.header_mutation.v3.HeaderMutation", mutations=drop)
+
+
 def _tokens(trust_domain: str) -> Json:
     """Return the token check: a bad token is refused here, a missing one is left to the services, which know what is public.
 
@@ -112,8 +125,9 @@ def _transcoder(descriptors: Path, members: Iterable[str]) -> Json:
     return typed(
         "extensions.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
         proto_descriptor=str(descriptors),
-        services=[name for member in members for name in PUBLIC[member]],
+        services=[*(name for member in members for name in PUBLIC[member]), *MERGED],
         convert_grpc_status=True,
+        max_response_body_size=LARGEST_MESSAGE_BYTES * LONGEST_ESCAPE,
         print_options={
             "always_print_primitive_fields": True,
             "preserve_proto_field_names": True,

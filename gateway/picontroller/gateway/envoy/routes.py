@@ -7,7 +7,8 @@ know, so routes to the bridge switch it off.
 import re
 from collections.abc import Iterable
 
-from picontroller.gateway.envoy.descriptors import PUBLIC
+from picontroller.gateway.envoy import limits
+from picontroller.gateway.envoy.descriptors import MERGED, PUBLIC
 from picontroller.gateway.envoy.typed import Json, disabled, typed
 from picontroller.gateway.settings import Settings
 
@@ -15,6 +16,7 @@ TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 BUFFER = "envoy.filters.http.buffer"
 LIMITER = "envoy.filters.http.local_ratelimit"
 EVENTS = "/api/v1/events/ws"
+DESCRIPTION = "/api/v1/openapi.json"
 ISSUE = ("/api/v1/certificates:issue", "/picontroller.v1.IdentityService/IssueCertificate")
 FOREIGN = "pages of other sites may not change anything here; name them in [gateway] allowed_origins"
 OPEN_PATHS = ("/", "/ca.pem", "/healthz", "/readyz")
@@ -31,13 +33,15 @@ def table(settings: Settings, members: Iterable[str]) -> Json:
         "domains": ["*"],
         "routes": [
             _foreign(settings),
+            *_malformed(),
             *pages,
             _page({"prefix": OPEN_PREFIX}),
+            _page({"path": DESCRIPTION}),
             _events(),
             _not_json(),
             *_joins(settings),
             *services,
-            *(_service(name, "svc-gateway") for name in ELSEWHERE),
+            *(_service(name, "svc-gateway") for name in (*ELSEWHERE, *MERGED)),
             # REST finds its real route after transcoding. Until then it needs one for what stands before it (cross-origin policy). Only
             # what claims to be gRPC gets past the transcoder to here, and the bridge knows no such path.
             {"match": {"prefix": "/api/"}, "route": _target("bridge")},
@@ -142,27 +146,34 @@ def _not_json() -> Json:
     }
 
 
+def _malformed() -> list[Json]:
+    """Return the routes that refuse what gRPC can't read in its own headers: a service's server would answer INTERNAL."""
+    forms = {"grpc-timeout": "[0-9]{1,8}[HMSmun]", "grpc-encoding": "identity|gzip|deflate"}
+    return [
+        {
+            "match": {
+                "prefix": "/",
+                "headers": [
+                    {"name": name, "present_match": True},
+                    {"name": name, "string_match": {"safe_regex": {"regex": form}}, "invert_match": True},
+                ],
+            },
+            "direct_response": {"status": 400, "body": {"inline_string": f"{name} is not one that gRPC knows"}},
+            "typed_per_filter_config": disabled(TRANSCODER),
+        }
+        for name, form in forms.items()
+    ]
+
+
 def _joins(settings: Settings) -> list[Json]:
     """Return the routes of the one method that strangers may call, with a limit of their own."""
-    limit = {LIMITER: token_bucket("joins", settings.joins_per_second)}
+    limit = {LIMITER: limits.joins(settings)}
     route = _target("svc-identity")
     rest, native = ISSUE
     return [
         {"match": {"path": rest}, "route": route, "typed_per_filter_config": limit},
         {"match": {"path": native}, "route": route, "typed_per_filter_config": limit | _unbuffered()},
     ]
-
-
-def token_bucket(name: str, per_second: int) -> Json:
-    """Return a limiter that lets so many requests pass in a second."""
-    whole = {"numerator": 100, "denominator": "HUNDRED"}
-    return typed(
-        "extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
-        stat_prefix=name,
-        token_bucket={"max_tokens": per_second, "tokens_per_fill": per_second, "fill_interval": "1s"},
-        filter_enabled={"runtime_key": f"limit_{name}_enabled", "default_value": whole},
-        filter_enforced={"runtime_key": f"limit_{name}_enforced", "default_value": whole},
-    )
 
 
 def _target(cluster: str) -> Json:
@@ -175,7 +186,8 @@ def _target(cluster: str) -> Json:
 def _service(name: str, cluster: str) -> Json:
     """Return the route of a gRPC service, for gRPC and gRPC-web only."""
     is_grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
-    match = {"prefix": f"/{name}/", "headers": [is_grpc]}
+    is_post = {"name": ":method", "string_match": {"exact": "POST"}}  # a service's server resets streams with other methods: 503
+    match = {"prefix": f"/{name}/", "headers": [is_grpc, is_post]}
     return {"match": match, "route": _target(cluster), "typed_per_filter_config": _unbuffered()}
 
 

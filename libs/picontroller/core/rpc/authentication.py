@@ -79,12 +79,17 @@ class Authenticator:
 
     def caller(self, context: grpc.aio.ServicerContext[object, object], metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
         """Return the caller of a call with ``metadata``. Raises Unauthenticated when its proof is not good or was revoked."""
-        caller = self._proven(context, metadata)
+        return self.caller_behind(self.peer(context), metadata)
+
+    def caller_behind(self, peer: Caller, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
+        """Return who speaks through ``peer``: itself, or the one whose proof the gateway carries. Raises like ``caller``."""
+        caller = self._proven(peer, metadata)
         if self._denials is not None and self._denials.holds(caller):
             raise Unauthenticated(f"the {caller.method} was revoked", reason="PROOF_REVOKED")
         return caller
 
-    def _proven(self, context: grpc.aio.ServicerContext[object, object], metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
+    def peer(self, context: grpc.aio.ServicerContext[object, object]) -> Caller:
+        """Return who holds the other end of the connection. Raises Unauthenticated for a certificate that is not good (any more)."""
         proof: Mapping[str, Any] = context.auth_context()
         if proof.get("ssl_tls_version", [b""])[0] not in (b"TLSv1.3", b""):
             raise Unauthenticated("TLS 1.3 is needed", reason="TLS_TOO_OLD")
@@ -92,6 +97,9 @@ class Authenticator:
         peer = self._known.get(pem) or self._learn(pem)
         if peer.expires <= self._now():
             raise Unauthenticated("the client certificate has expired", reason="CERTIFICATE_EXPIRED")
+        return peer
+
+    def _proven(self, peer: Caller, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
         if peer.identity is not None and peer.identity.kind == "gateway":
             if self._denials is not None and self._denials.holds(peer):
                 raise Unauthenticated("the gateway's certificate was revoked", reason="PROOF_REVOKED")

@@ -5,7 +5,9 @@ not one of ours becomes INTERNAL with a fixed sentence and an id under which the
 """
 
 import logging
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -98,9 +100,13 @@ def _shortened(text: str, most: int) -> str:
 
 
 def to_grpc(error: errors.Error, request_id: str = "") -> grpc.Status:
-    """Return an error as what ``abort_with_status`` takes."""
-    status: grpc.Status = rpc_status.to_status(status_of(error, request_id))
-    return status
+    """Return an error as what ``abort_with_status`` takes. What tells when to come back also does so in HTTP's words, for REST callers."""
+    status: Any = rpc_status.to_status(status_of(error, request_id))  # a named tuple, whose type is not public
+    if error.retry_after is not None:
+        wait = ("retry-after", str(max(1, math.ceil(error.retry_after))))
+        status = status._replace(trailing_metadata=(*status.trailing_metadata, wait))
+    answer: grpc.Status = status
+    return answer
 
 
 def from_status(status: status_pb2.Status) -> errors.Error:

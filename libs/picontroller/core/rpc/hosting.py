@@ -6,16 +6,19 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 
+from picontroller.core.audit.trail import Trail
 from picontroller.core.clock import Clock
 from picontroller.core.rpc.authentication import Authenticator, Forwarded
+from picontroller.core.rpc.interceptors.auditing import Auditing
 from picontroller.core.rpc.interceptors.call import Interceptor
 from picontroller.core.rpc.interceptors.guarding import Authorisation, Callers, Deadlines, Validation
-from picontroller.core.rpc.interceptors.limits import Limits
+from picontroller.core.rpc.interceptors.limits import Limits, Rates, Refusals
 from picontroller.core.rpc.interceptors.observing import AccessLog, Errors, Metrics, RequestIds
+from picontroller.core.rpc.limits import DEFAULT_LIMITS, LimitSettings
 from picontroller.core.rpc.server import Server
 from picontroller.core.rpc.validation import Validator
 from picontroller.core.rpc.wiring import Service
@@ -31,16 +34,17 @@ BROKEN_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Manners:
-    """How every server of a process behaves: whom it believes, what it checks, how long it waits for calls in flight when it stops."""
+    """How every server of a process behaves: whom it believes, what it checks and allows, how long calls in flight have when it stops."""
 
     validator: Validator
     clock: Clock
     forwarded: Forwarded | None = None
     grace_seconds: float = GRACE_SECONDS
+    limits: LimitSettings = DEFAULT_LIMITS
 
 
-def chain(identity: IdentityFolder, manners: Manners) -> list[Interceptor]:
-    """Return the interceptors in their order, outermost first."""
+def chain(identity: IdentityFolder, manners: Manners, trail: Trail | None = None) -> list[Interceptor]:
+    """Return the interceptors in their order, outermost first. Without a ``trail`` refusals are in the log only."""
     authenticator = Authenticator(
         lambda: identity.trust.trust_domain, manners.forwarded, lambda: manners.clock.now().timestamp(), identity.denials
     )
@@ -48,10 +52,13 @@ def chain(identity: IdentityFolder, manners: Manners) -> list[Interceptor]:
         RequestIds(),
         AccessLog(),
         Metrics(manners.clock),
+        *([Auditing(trail)] if trail else []),
         Errors(),
+        Refusals(manners.limits, manners.clock.monotonic),
         Callers(authenticator),
         Authorisation(),
-        Limits(),
+        Rates(manners.limits, manners.clock.monotonic),
+        Limits(manners.limits),
         Deadlines(),
         Validation(manners.validator),
     ]
@@ -72,14 +79,10 @@ async def serving(service: Service, identity: IdentityFolder, addresses: Sequenc
 
     Raises OSError naming the address that can't be had.
     """
-    server = Server(service.register, chain(identity, manners))
+    server = Server(service.register, chain(identity, manners, service.trail), limits=_aging(manners.limits, identity))
     await server.start(addresses, server_credentials(identity))
     loop = asyncio.get_running_loop()
-
-    def end_denied() -> None:
-        loop.call_soon_threadsafe(server.streams.end, identity.denials.holds)
-
-    forget_listener = identity.denials.on_change(end_denied)
+    forget_listener = end_denied(server, identity)
     tasks = [
         loop.create_task(keep_running(f"{service.name}: {name}", work, manners.clock), name=f"{service.name}: {name}")
         for name, work in service.background.items()
@@ -93,6 +96,26 @@ async def serving(service: Service, identity: IdentityFolder, addresses: Sequenc
         await server.drain(manners.grace_seconds)
         await cancel_and_wait(*tasks)
         log.info("service has stopped", extra={"service": service.name})
+
+
+def _aging(limits: LimitSettings, identity: IdentityFolder) -> LimitSettings:
+    """Return ``limits`` with connections that age well within the life of a certificate.
+
+    A certificate is renewed when a third of its life is left, and a connection may have been made with the old one just before that.
+    """
+    credentials = identity.credentials
+    life = (credentials.not_after - credentials.not_before).total_seconds()
+    return replace(limits, connection_age_seconds=max(1.0, min(limits.connection_age_seconds, life / 6)))
+
+
+def end_denied(server: Server, identity: IdentityFolder) -> Callable[[], None]:
+    """Have ``server`` end the streams of whoever is denied from now on; return what stops that."""
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        loop.call_soon_threadsafe(server.streams.end, identity.denials.holds)
+
+    return identity.denials.on_change(end)
 
 
 async def _watch_broken(service: Service, server: Server, clock: Clock) -> None:

@@ -15,6 +15,8 @@ RPC_SECONDS = Histogram(
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 RPC_OPEN = Gauge("picontroller_rpc_open", "Calls being served, by gRPC service and method.", ["service", "method"])
+RPC_LIMITED = Counter("picontroller_rpc_limited_total", "Calls refused because a caller called too often, by what of.", ["what"])
+TRUST_AGE = Gauge("picontroller_trust_age_seconds", "Seconds since a member heard of the identity service, by identity.", ["identity"])
 EVENTS_PUBLISHED = Counter("picontroller_outbox_events_total", "Events carried from an outbox to the event bus.", ["source"])
 
 

@@ -23,6 +23,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from picontroller.core.callers import Caller
 from picontroller.core.errors import Unauthenticated, Unavailable
 from picontroller.core.rpc.interceptors.call import Call, Garbage, Handler, Interceptor, Method
+from picontroller.core.rpc.limits import DEFAULT_LIMITS, LimitSettings
 from picontroller.core.rpc.permissions import FOREIGN_SERVICES, Permission, declared
 from picontroller.core.tls.channels import LARGEST_MESSAGE_BYTES, LARGEST_METADATA_BYTES
 
@@ -39,6 +40,14 @@ SERVER_OPTIONS: tuple[tuple[str, int | str], ...] = (
 )
 CONCURRENT_CALLS = 2000
 LONGEST_STREAM_SECONDS = 30 * 86400.0  # event loops do not take timers for ever; nothing of ours lasts longer
+
+
+def _options(limits: LimitSettings) -> tuple[tuple[str, int | str], ...]:
+    return (
+        *SERVER_OPTIONS,
+        ("grpc.max_connection_age_ms", int(limits.connection_age_seconds * 1000)),
+        ("grpc.max_connection_age_grace_ms", int(limits.connection_grace_seconds * 1000)),
+    )
 
 
 class Recorder:
@@ -194,7 +203,13 @@ class Server:
     """One service's server. ``start`` binds, ``drain`` lets calls in flight finish and ends."""
 
     def __init__(
-        self, register: Sequence[Register], chain: Sequence[Interceptor], extra: Sequence[str] = (), *, channelz_too: bool = True
+        self,
+        register: Sequence[Register],
+        chain: Sequence[Interceptor],
+        extra: Sequence[str] = (),
+        *,
+        channelz_too: bool = True,
+        limits: LimitSettings = DEFAULT_LIMITS,
     ) -> None:
         self.streams = Streams()
         self.health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # exported by an import within an if
@@ -213,7 +228,7 @@ class Server:
             channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.aio.ChannelzServicer(), recorder)
         everything = [*chain, self.streams]
         served = {service: _served(service, handlers, everything) for service, handlers in recorder.handlers.items()}
-        self._grpc = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=CONCURRENT_CALLS)
+        self._grpc = grpc.aio.server(options=_options(limits), maximum_concurrent_rpcs=CONCURRENT_CALLS)
         for service, handlers in served.items():
             self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
             self._grpc.add_registered_method_handlers(service, handlers)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from picontroller.core.audit.trail import Trail
 from picontroller.core.clock import Clock
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.rpc.server import Register
@@ -39,13 +40,15 @@ class Service:
     """A service that was built: what it serves, and the work it does in the background, by name.
 
     Background work is run again when it fails and cancelled when the service stops. Once
-    ``broken`` answers True, for good (its disk failed), the service says NOT_SERVING until somebody restarts it.
+    ``broken`` answers True, for good (its disk failed), the service says NOT_SERVING until somebody restarts it. ``trail`` takes what its
+    server refuses to the audit log; a service without a database has none, and its refusals are in its log.
     """
 
     name: str
     register: tuple[Register, ...]
     background: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     broken: Callable[[], bool] = never
+    trail: Trail | None = None
 
 
 Build = Callable[[Surroundings], AbstractAsyncContextManager[Service]]

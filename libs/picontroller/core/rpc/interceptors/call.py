@@ -34,11 +34,11 @@ class Method:
 class Call:
     """One call on its way through the chain.
 
-    ``code`` is what it ended with; ``metadata`` is asked for once, because gRPC copies it; ``address`` is the caller's IP address as the
-    gateway or our own socket saw it, empty on this machine.
+    ``code`` is what it ended with, ``reason`` that of its error; ``metadata`` is asked for once, because gRPC copies it; ``address`` is the
+    caller's IP address as the gateway or our own socket saw it, empty on this machine.
     """
 
-    __slots__ = ("address", "caller", "code", "context", "metadata", "method", "request_id")
+    __slots__ = ("address", "caller", "code", "context", "metadata", "method", "reason", "request_id")
 
     def __init__(self, method: Method, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self.method = method
@@ -48,6 +48,7 @@ class Call:
         self.address = ""
         self.request_id = ""
         self.code = grpc.StatusCode.OK
+        self.reason = ""
 
 
 # Takes the request (or the iterator of requests) and returns the response; None when responses were written to the context.

@@ -8,7 +8,8 @@ from urllib.parse import unquote
 from google.protobuf.message import Message
 
 from picontroller.core import callers
-from picontroller.core.errors import DeadlineExceeded, InvalidArgument
+from picontroller.core.callers import Caller
+from picontroller.core.errors import DeadlineExceeded, InvalidArgument, Unauthenticated
 from picontroller.core.rpc.authentication import Authenticator
 from picontroller.core.rpc.interceptors.call import Call, Garbage, Handler, Method
 from picontroller.core.rpc.validation import Validator
@@ -28,17 +29,22 @@ class Callers:
         """Return ``proceed`` with a known caller."""
 
         async def handle(call: Call, request: Any) -> Any:
-            call.caller = self._authenticator.caller(call.context, call.metadata)
-            call.address = _address_of(call)
+            try:
+                peer = self._authenticator.peer(call.context)
+            except Unauthenticated:
+                call.address = _address_of(call, callers.ANONYMOUS)
+                raise
+            call.address = _address_of(call, peer)
+            call.caller = self._authenticator.caller_behind(peer, call.metadata)
             callers.set_current(call.caller, call.address)
             return await proceed(call, request)
 
         return handle
 
 
-def _address_of(call: Call) -> str:
+def _address_of(call: Call, peer: Caller) -> str:
     """Return the caller's IP address: the gateway's word for whom it carries, our own socket's for all others."""
-    if call.caller.forwarded:
+    if peer.identity is not None and peer.identity.kind == "gateway":
         found = next((value for key, value in call.metadata if key == CLIENT_ADDRESS), "")
         return found if isinstance(found, str) and len(found) <= LONGEST_ADDRESS else ""
     kind, _, rest = call.context.peer().partition(":")

@@ -9,10 +9,11 @@ import grpc.aio
 
 from picontroller.core import ids, logs
 from picontroller.core.clock import Clock
-from picontroller.core.errors import Cancelled, Error
+from picontroller.core.errors import Cancelled, Error, Unsupported
 from picontroller.core.rpc import errors as rpc_errors
 from picontroller.core.rpc import metrics
 from picontroller.core.rpc.interceptors.call import REQUEST_ID, Call, Handler, Method
+from picontroller.core.rpc.limits import RATE_LIMITED
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class RequestIds:
 
 
 class AccessLog:
-    """Writes a line for each call: at INFO when it failed, at DEBUG when it did not."""
+    """Writes a line for each call: at INFO when it failed, at DEBUG when it did not or was one too many."""
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:
         """Return ``proceed`` with a log line."""
@@ -46,7 +47,8 @@ class AccessLog:
             try:
                 return await proceed(call, request)
             finally:
-                level = logging.DEBUG if call.code is grpc.StatusCode.OK else logging.INFO
+                quiet = call.code is grpc.StatusCode.OK or call.reason == RATE_LIMITED
+                level = logging.DEBUG if quiet else logging.INFO
                 if log.isEnabledFor(level):
                     fields = {"method": method.full_name, "code": call.code.name, "principal": call.caller.principal}
                     log.log(level, "call served", extra=fields)
@@ -96,11 +98,14 @@ class Errors:
                 raise
             except grpc.aio.AioRpcError as error:
                 failure = rpc_errors.from_grpc(error)
+            except NotImplementedError:
+                # Generated code raises it for what a servicer leaves out, as the health servicer of grpcio does with List.
+                failure = Unsupported(f"{method.name} is not served here", reason="METHOD_NOT_SERVED")
             except Exception as error:
                 # What is written to a caller who has gone fails in many ways, none of them ours.
                 gone = call.context.done()
                 failure = Cancelled("the caller has gone") if gone else rpc_errors.internal(error, call.request_id)
-            call.code = rpc_errors.code_of(failure)
+            call.code, call.reason = rpc_errors.code_of(failure), failure.reason
             if not call.context.done():
                 await call.context.abort_with_status(rpc_errors.to_grpc(failure, call.request_id))
             return None

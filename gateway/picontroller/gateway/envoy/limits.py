@@ -1,0 +1,44 @@
+"""How often the edge lets anybody in: all together, and each address for itself.
+
+These end a flood before it costs anything. What a caller may do is the services' to say, who know whom they have before them.
+"""
+
+from picontroller.gateway.envoy.typed import Json, typed
+from picontroller.gateway.settings import Settings
+
+# Addresses that are remembered; whoever was seen longest ago is forgotten first, and begins with a full bucket again.
+MOST_ADDRESSES = 10_000
+
+
+def requests(settings: Settings) -> Json:
+    """Return the limiter of all requests."""
+    each = settings.requests_per_second_per_address
+    return _limiter("requests", _bucket(settings.requests_per_second), _bucket(each))
+
+
+def joins(settings: Settings) -> Json:
+    """Return the limiter of attempts to join, which takes the place of that of all requests."""
+    burst = settings.joins_burst_per_address
+    return _limiter("joins", _bucket(settings.joins_per_second), _bucket(burst, max(1, burst // 4)))
+
+
+def _bucket(burst: int, per_second: int = 0) -> Json:
+    return {"max_tokens": burst, "tokens_per_fill": per_second or burst, "fill_interval": "1s"}
+
+
+def _limiter(name: str, everybody: Json, address: Json) -> Json:
+    """Return a limiter with one bucket for everybody and one for each address. Who is refused by the latter takes nothing of the former."""
+    whole = {"numerator": 100, "denominator": "HUNDRED"}
+    return typed(
+        "extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+        stat_prefix=name,
+        token_bucket=everybody,
+        rate_limits=[{"actions": [{"masked_remote_address": {"v4_prefix_mask_len": 32, "v6_prefix_mask_len": 64}}]}],
+        # An entry without a value stands for a bucket for each value.
+        descriptors=[{"entries": [{"key": "masked_remote_address"}], "token_bucket": address}],
+        max_dynamic_descriptors=MOST_ADDRESSES,
+        filter_enabled={"runtime_key": f"limit_{name}_enabled", "default_value": whole},
+        filter_enforced={"runtime_key": f"limit_{name}_enforced", "default_value": whole},
+        response_headers_to_add=[{"header": {"key": "retry-after", "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
+        rate_limited_as_resource_exhausted=True,
+    )
