@@ -23,6 +23,7 @@ from picontroller.core.tls.channels import channel
 from picontroller.core.tls.identity import IdentityFolder
 from picontroller.v1 import discovery_pb2, discovery_pb2_grpc
 from tests.fakes.edge import edge_world
+from tests.fakes.limits import PLENTY, PLENTY_AT_THE_EDGE
 
 TARGET_RATIO = 2.0
 WARM_UP, ROUNDS, CALLS = 300, 8, 250
@@ -31,7 +32,7 @@ PATH = "/api/v1/nodes/n1"
 
 async def serve(folder: Path) -> None:
     """Serve until standard input ends, after saying where."""
-    async with edge_world(folder) as world:
+    async with edge_world(folder, PLENTY_AT_THE_EDGE, limits=PLENTY) as world:
         person = world.person("monitor")
         told = {
             "url": world.gateway.url,

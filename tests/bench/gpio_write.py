@@ -39,6 +39,7 @@ from picontroller.gpio.boards import Node
 from picontroller.gpio.settings import Settings as GpioSettings
 from picontroller.v1 import agent_pb2, agent_pb2_grpc, gpio_pb2, gpio_pb2_grpc, types_pb2
 from tests.fakes.authority import FakeAuthority
+from tests.fakes.limits import PLENTY
 from tests.fakes.nodes import FakeNodes
 from tests.rpc.agent.world import NODE_ID, configure, world, write
 from tests.rpc.gpio.world import creation
@@ -64,7 +65,7 @@ async def serve_agent(folder: Path) -> None:
 async def serve_manager(folder: Path, agent: str) -> None:
     """Serve the GPIO manager and the event bus until standard input ends; print the manager's address."""
     clock, bus, nodes = SystemClock(), f"unix:{folder}/events.sock", FakeNodes()
-    manners = Manners(default_validator(), clock, grace_seconds=1)
+    manners = Manners(default_validator(), clock, grace_seconds=1, limits=PLENTY)
     nodes.put(Node(NODE_ID, agent, online=True))
     async with AsyncExitStack() as stack:
         identities = {name: _loaded(folder / name) for name in ("events", "gpio")}

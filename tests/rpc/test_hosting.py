@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from picontroller.core import errors
 from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc.hosting import healthy
-from picontroller.core.rpc.interceptors.limits import STREAMS_PER_CALLER
+from picontroller.core.rpc.limits import LimitSettings
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.rpc.server import Server, permission_of
 from picontroller.core.tls.identity import IdentityFolder, credentials_from, key_to_pem
@@ -42,7 +42,7 @@ async def test_drain_when_a_call_is_in_flight_lets_it_finish_and_refuses_new_one
         await started.wait()
         draining = asyncio.create_task(echo.running.server.drain(10))
         await asyncio.sleep(0.05)
-        fresh = echo.mesh("svc/events")
+        fresh = echo.mesh("svc/clusters")
         with pytest.raises(errors.Unavailable):
             await rpc.unary(discovery_pb2_grpc.DiscoveryServiceStub(fresh.service("discovery")).GetNode, ASK, seconds=2)
         assert not draining.done()
@@ -76,7 +76,7 @@ async def test_streams_when_too_many_are_refused_and_make_room_when_closed(tmp_p
     async with echo_service(tmp_path) as echo:
         mesh = echo.mesh("svc/gpio")
         stub = discovery_pb2_grpc.DiscoveryServiceStub(mesh.service("discovery"))
-        held = [rpc.stream(stub.WatchNodes, discovery_pb2.WatchNodesRequest()) for _ in range(STREAMS_PER_CALLER)]
+        held = [rpc.stream(stub.WatchNodes, discovery_pb2.WatchNodesRequest()) for _ in range(LimitSettings().streams)]
         await asyncio.gather(*(anext(stream) for stream in held))
         with pytest.raises(errors.QuotaExceeded):
             await anext(rpc.stream(stub.WatchNodes, discovery_pb2.WatchNodesRequest()))
@@ -145,8 +145,10 @@ async def test_health_reflection_and_channelz_when_asked_by_a_member_answer(tmp_
         health = health_pb2_grpc.HealthStub(channel)
         answer = await health.Check(health_pb2.HealthCheckRequest(service="picontroller.v1.DiscoveryService"), timeout=5)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        servers = await channelz_pb2_grpc.ChannelzStub(channel).GetServers(channelz_pb2.GetServersRequest(), timeout=5)
-        assert servers.server
+        admin = echo.mesh("user/anna", roles=("cluster-admin",))
+        channelz = channelz_pb2_grpc.ChannelzStub(admin.service("discovery"))
+        assert (await channelz.GetServers(channelz_pb2.GetServersRequest(), timeout=5)).server
+        await admin.close()
         for version in ("v1", "v1alpha"):
             call = channel.stream_stream(
                 f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import empty_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from picontroller.core import errors
 from picontroller.core.clock import SystemClock
@@ -84,3 +85,13 @@ async def test_bytes_when_no_message_are_invalid(mesh: Mesh) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(b"\xff\xff\xff", timeout=5)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_method_when_its_servicer_leaves_it_out_is_unsupported_and_no_internal_error(mesh: Mesh) -> None:
+    stub = health_pb2_grpc.HealthStub(mesh.service("events"))
+    with pytest.raises(errors.Unsupported) as caught:  # grpcio's own servicer has no List
+        await rpc.unary(stub.List, health_pb2.HealthListRequest())
+    assert caught.value.reason == "METHOD_NOT_SERVED"
+    events = events_pb2_grpc.EventServiceStub(mesh.service("events"))
+    with pytest.raises(errors.Unsupported):
+        await anext(rpc.stream(events.PublishStream, iter(())))

@@ -33,8 +33,16 @@ class Settings:
     """Most requests a second from all callers together, with a burst of as many; others get 429. Far above what the services do on a Pi,
     low enough that a flood ends here."""
 
+    requests_per_second_per_address: int = 1000
+    """Most requests a second from one address, with a burst of as many; others get 429. IPv6 addresses count by their /64. Half of what all
+    have together, so that nobody can use that up. Each service has finer limits for each caller: see ``[limits]``."""
+
     joins_per_second: int = 20
     """Most attempts a second to trade a join token for a certificate, from all callers together: the only method open to strangers."""
+
+    joins_burst_per_address: int = 20
+    """Most of these attempts at once from one address; a quarter of as many comes back each second. Above what the identity service lets
+    pass (``joins_per_second`` in ``[limits]``), which answers more exactly: here ends a flood."""
 
     log_bytes: int = 16 * 1024 * 1024
     """Size in bytes at which the access log starts anew; one older file is kept."""
@@ -54,6 +62,16 @@ class Settings:
             raise ValueError(f"envoy_file must be a program that exists, not {str(self.envoy_file)!r}")
         if not 1 <= self.header_kib <= 96:
             raise ValueError(f"header_kib must be 1 to 96, not {self.header_kib}")
-        for name in ("body_bytes", "connections", "requests_per_second", "joins_per_second", "log_bytes", "start_seconds", "token_seconds"):
+        for name in (
+            "body_bytes",
+            "connections",
+            "requests_per_second",
+            "requests_per_second_per_address",
+            "joins_per_second",
+            "joins_burst_per_address",
+            "log_bytes",
+            "start_seconds",
+            "token_seconds",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name):g}")

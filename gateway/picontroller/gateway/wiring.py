@@ -9,10 +9,12 @@ from picontroller.core.clock import Clock
 from picontroller.core.files import make_private_folder
 from picontroller.core.rpc.forwarding import ForwardedProofs
 from picontroller.core.rpc.hosting import Manners
+from picontroller.core.rpc.limits import DEFAULT_LIMITS, LimitSettings
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.rpc.validation import default_validator
 from picontroller.core.tls.identity import IdentityFolder
-from picontroller.gateway.bridge import app, reflection
+from picontroller.gateway.bridge import app, audit, reflection
+from picontroller.gateway.bridge.description import Description
 from picontroller.gateway.bridge.pages import Pages
 from picontroller.gateway.bridge.readiness import Readiness
 from picontroller.gateway.bridge.websocket import EventSocket
@@ -51,6 +53,7 @@ async def gateway(
     settings: Settings,
     clock: Clock,
     grace_seconds: float = 3.0,
+    limits: LimitSettings = DEFAULT_LIMITS,
 ) -> AsyncIterator[Gateway]:
     """Serve until the block is left.
 
@@ -71,10 +74,12 @@ async def gateway(
         readiness = Readiness(own_mesh, known, clock)
         events = EventSocket(edge_mesh, proofs, clock, settings)
         pages = Pages(edge, readiness)
+        described = Description(edge, proofs)
         public = [service for name in known for service in PUBLIC[name]]
-        manners = Manners(default_validator(), clock, proofs)
-        await stack.enter_async_context(app.bridging(sockets / "bridge.sock", [*pages.routes(), *events.routes()]))
-        await stack.enter_async_context(reflection.reflecting(identity, f"unix:{sockets / 'gateway.sock'}", public, manners))
+        manners = Manners(default_validator(), clock, proofs, limits=limits)
+        await stack.enter_async_context(app.bridging(sockets / "bridge.sock", [*pages.routes(), *described.routes(), *events.routes()]))
+        merged = audit.register(edge_mesh, list(known), clock)
+        await stack.enter_async_context(reflection.reflecting(identity, f"unix:{sockets / 'gateway.sock'}", public, manners, [merged]))
         front = Edge(
             host=ip,
             port=chosen,

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from picontroller.core.clock import SystemClock
+from picontroller.core.rpc.forwarding import ForwardedProofs
 from picontroller.core.rpc.hosting import Manners, serving
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.rpc.validation import default_validator
@@ -29,10 +30,12 @@ class Bus:
         self._meshes = AsyncExitStack()
 
     @asynccontextmanager
-    async def running(self, settings: Settings = DEFAULTS) -> AsyncIterator[None]:
+    async def running(self, settings: Settings = DEFAULTS, *, proofs: bool = False) -> AsyncIterator[None]:
+        """Run the bus; with ``proofs`` it believes what the gateway carries."""
         identity = self.authority.identity(self.folder / "tls", "svc/events")
         surroundings = Surroundings("events", self.folder / "events", settings, identity, Mesh(identity, {}), self.clock)
-        manners = Manners(default_validator(), self.clock, grace_seconds=1)
+        carried = ForwardedProofs(lambda: identity.trust) if proofs else None
+        manners = Manners(default_validator(), self.clock, carried, grace_seconds=1)
         async with build(surroundings) as service, serving(service, identity, [self.address], manners):
             yield
 

@@ -183,6 +183,27 @@ async def test_join_when_the_identity_has_expired_may_be_repeated(tmp_path: Path
     assert not identity.expired()
 
 
+async def test_join_when_several_roots_are_shown_believes_the_one_that_the_token_names(tmp_path: Path) -> None:
+    gateway = FakeGateway()
+    gateway.shown = FakeAuthority().roots_pem + gateway.authority.roots_pem + FakeAuthority().roots_pem
+    assert await gateway.join(tmp_path) == Membership(ADDRESS, NODE)  # the fake asserts that it is asked under this root alone
+
+
+async def test_join_when_the_root_was_replaced_meanwhile_may_be_repeated_there_and_nowhere_else(tmp_path: Path) -> None:
+    gateway, later = FakeGateway(), FakeGateway()
+    await gateway.join(tmp_path)
+    membership.save(tmp_path, Membership("elsewhere:8443", NODE))
+    with pytest.raises(FailedPrecondition) as caught:
+        await later.join(tmp_path)
+    assert caught.value.reason == "ALREADY_JOINED"
+    assert later.tokens_seen == []
+    membership.save(tmp_path, Membership(ADDRESS, NODE))
+    assert await later.join(tmp_path) == Membership(ADDRESS, NODE)
+    identity = membership.identity_of(tmp_path)
+    identity.load()
+    assert identity.trust.roots_pem == later.authority.roots_pem
+
+
 async def test_join_when_the_token_is_for_a_service_is_refused(tmp_path: Path) -> None:
     gateway = FakeGateway()
     gateway.identity = "svc/gpio"

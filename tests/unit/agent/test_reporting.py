@@ -10,7 +10,7 @@ from picontroller.agent.board import simulated
 from picontroller.agent.capabilities import Capabilities, Presentation
 from picontroller.agent.health import LONGEST, MOST, Health
 from picontroller.agent.reporting import Reporting
-from picontroller.core.errors import Unavailable
+from picontroller.core.errors import Error, FailedPrecondition, Unauthenticated, Unavailable
 from tests.fakes.clock import FakeClock
 
 CAPABILITIES = Capabilities(simulated.board(0), "sim", (), (), ())
@@ -23,10 +23,15 @@ class FakeControlPlane:
         self.reports: list[list[str]] = []
         self.forgets = False
         self.away = False
+        self.refusal: Error | None = None
+        self.refused = 0
 
     async def register(self, presentation: Presentation) -> None:
         if self.away:
             raise Unavailable("away")
+        if self.refusal is not None:
+            self.refused += 1
+            raise self.refusal
         self.registered.append(presentation)
 
     async def report_health(self, problems: Sequence[str]) -> bool:
@@ -114,6 +119,49 @@ async def test_reports_when_not_ready_wait() -> None:
     await rig.clock.advance(1)
     assert rig.plane.registered == [HERE]
     task.cancel()
+
+
+async def test_run_when_the_version_is_refused_says_so_once_a_minute_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig()
+    rig.plane.refusal = FailedPrecondition("agent 0.1 does not work with control plane 0.9", reason="VERSION_SKEW")
+    task = await rig.start()
+    await rig.clock.advance(59)
+    assert rig.plane.refused == 1
+    await rig.clock.advance(121)
+    assert rig.plane.refused == 4
+    told = [record.error for record in caplog.records if record.levelname == "WARNING"]  # type: ignore[attr-defined]  # a field of ours
+    assert told == [rig.plane.refusal.message] * 4
+    rig.plane.refusal = None
+    await rig.clock.advance(60)
+    assert (rig.plane.registered, len(rig.plane.reports)) == ([HERE], 1)
+    task.cancel()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "remedy"),
+    [
+        (Unauthenticated("it refuses this node", reason="ROOT_DROPPED", metadata={"try": "pictl join it"}), "pictl join it"),
+        (Unauthenticated("the certificate was revoked", reason="PROOF_REVOKED"), "pictl leave; then join again with a fresh token"),
+    ],
+)
+async def test_run_when_the_node_is_shut_out_says_what_to_do_once_a_minute(
+    refusal: Error, remedy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig()
+    rig.plane.refusal = refusal
+    task = await rig.start()
+    await rig.clock.advance(119)
+    assert rig.plane.refused == 2
+    told = [(record.reason, record.error, getattr(record, "try")) for record in caplog.records if record.levelname == "ERROR"]  # type: ignore[attr-defined]  # fields of ours
+    assert told == [(refusal.reason, refusal.message, remedy)] * 2
+    task.cancel()
+
+
+async def test_run_when_it_fails_for_another_reason_is_left_to_who_runs_it() -> None:
+    rig = Rig()
+    rig.plane.refusal = FailedPrecondition("something else", reason="SOMETHING_ELSE")
+    with pytest.raises(FailedPrecondition):
+        await rig.reporting.run()
 
 
 async def test_run_when_the_control_plane_was_away_goes_on_without_registering_again() -> None:

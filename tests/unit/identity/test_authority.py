@@ -84,7 +84,7 @@ def test_leaf_when_of_a_server_has_both_usages_and_a_critical_name_beside_its_em
 def test_authorities_when_made_are_bounded_in_depth_and_time() -> None:
     root, issuing = ROOT.certificate, ISSUING.certificate
     constraints = [c.extensions.get_extension_for_class(x509.BasicConstraints) for c in (root, issuing)]
-    assert [(c.critical, c.value.ca, c.value.path_length) for c in constraints] == [(True, True, 1), (True, True, 0)]
+    assert [(c.critical, c.value.ca, c.value.path_length) for c in constraints] == [(True, True, 2), (True, True, 0)]
     assert root.not_valid_after_utc - NOW == timedelta(days=3650)
     assert issuing.not_valid_after_utc - NOW == timedelta(days=365)
     key_ids = issuing.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier

@@ -58,6 +58,7 @@ def test_names_when_neither_service_nor_gateway_asks_are_refused(kind: str) -> N
     ("field", "value"),
     [
         ("trust_domain", "Pi Controller"),
+        ("trust_domain", "a" * 191),
         ("certificate_seconds", 9),
         ("certificate_seconds", 121 * 86400),
         ("join_token_seconds", 86401),

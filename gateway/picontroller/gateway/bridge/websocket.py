@@ -1,12 +1,14 @@
 """Events over a WebSocket: the event bus's subscription under the client's own proof, one JSON object an event.
 
 The gateway adds no right and no memory of its own: what is sent comes straight from the subscription, and when the client reads slowly
-the subscription waits (a socket's buffer and one batch are all that is held here). The subscription ends with the connection.
+the subscription waits (a socket's buffer and one batch are all that is held here). The subscription ends with the connection, not the
+other way round: one that breaks off is taken up again after the last event sent, without gap or double.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
+from contextlib import aclosing
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -19,6 +21,7 @@ from picontroller.core.errors import Error, InvalidArgument, OutOfRange, Permiss
 from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc.forwarding import ForwardedProofs
 from picontroller.core.rpc.mesh import Mesh
+from picontroller.core.tasks import next_pause
 from picontroller.gateway.bridge import subscription
 from picontroller.gateway.bridge.proof import SUBPROTOCOL, proof_of
 from picontroller.gateway.envoy.routes import EVENTS
@@ -39,6 +42,8 @@ LONGEST_REASON_BYTES = 123  # what a close frame holds
 # Tokens are believed a minute beyond their end by services, because clocks differ; a connection that is open already gets no such grace.
 LONGEST_SLEEP_SECONDS = 30.0
 SENDING_SECONDS = 60.0
+# Longer than the event bus takes to start anew, short enough that a client learns of an outage.
+RESUMING_SECONDS = 15.0
 
 
 class EventSocket:
@@ -109,18 +114,26 @@ class EventSocket:
             part.result()
 
     async def _send(self, socket: WebSocket, request: events_pb2.SubscribeRequest, proof: Mapping[str, str]) -> None:
-        stub = events_pb2_grpc.EventServiceStub(self._mesh.service("events"))
-        responses: AsyncIterator[events_pb2.SubscribeResponse] = rpc.stream(stub.Subscribe, request, metadata=proof)
-        try:
-            async for response in responses:
-                for event in response.events:
-                    async with asyncio.timeout(SENDING_SECONDS):
-                        await socket.send_text(subscription.event_to_json(event))
-            raise Unavailable("the event bus ended the subscription; reconnect with `after`", reason="SUBSCRIPTION_ENDED")
-        except TimeoutError:
-            raise QuotaExceeded("events were not read in time; reconnect with `after`", reason="READER_TOO_SLOW") from None
-        finally:
-            await responses.aclose()  # type: ignore[attr-defined]  # an async generator, declared as what it is used as
+        """Send events, whichever connection to the event bus they come over: connections end now and then, subscriptions go on.
+
+        A bus that can't be had at first, or is away for longer than ``RESUMING_SECONDS``, ends this.
+        """
+        patience, failures = 0.0, 0  # until when it is tried again; not at all before the first answer
+        while True:
+            try:
+                stub = events_pb2_grpc.EventServiceStub(self._mesh.service("events"))
+                async with aclosing(rpc.stream(stub.Subscribe, request, metadata=proof)) as responses:
+                    async for response in responses:
+                        await _send_events(socket, response)
+                        request.after = response.cursor
+                        patience, failures = float("inf"), 0
+                raise Unavailable("the event bus ended the subscription; reconnect with `after`", reason="SUBSCRIPTION_ENDED")
+            except Unavailable:
+                patience = min(patience, self._clock.monotonic() + RESUMING_SECONDS)
+                if self._clock.monotonic() >= patience:
+                    raise
+            failures += 1
+            await self._clock.sleep(next_pause(failures))
 
     async def _expire(self, caller: Caller) -> None:
         """Raise Unauthenticated when the caller's proof ends, by the wall clock, which may be set meanwhile."""
@@ -143,6 +156,15 @@ async def _text(socket: WebSocket) -> str:
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", 1005))
     return str(message.get("text") or "")
+
+
+async def _send_events(socket: WebSocket, response: events_pb2.SubscribeResponse) -> None:
+    try:
+        for event in response.events:
+            async with asyncio.timeout(SENDING_SECONDS):
+                await socket.send_text(subscription.event_to_json(event))
+    except TimeoutError:
+        raise QuotaExceeded("events were not read in time; reconnect with `after`", reason="READER_TOO_SLOW") from None
 
 
 async def _listen(socket: WebSocket) -> None:

@@ -38,6 +38,9 @@ def hoisted(arguments: list[str]) -> list[str]:
 def main() -> int:
     """Run ``pictl`` and return its exit status."""
     arguments = sys.argv[1:]
+    if arguments[:1] not in (["up"], ["serve"]):
+        # Before grpc is loaded: its C core writes to standard error otherwise, into people's terminals and agents' logs.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if arguments:
         for entry in entry_points(group=GROUP, name=arguments[0]):
             return int(entry.load()(arguments[1:]))
@@ -45,7 +48,6 @@ def main() -> int:
 
 
 def _user_command(arguments: list[str]) -> int:
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # grpc's C core writes to standard error otherwise
     from picontroller.core.errors import Error
 
     try:

@@ -29,7 +29,9 @@ NOUNS = {
     "node": ("nodes", "Nodes: the Pis that joined."),
     "gpio": ("gpio", "GPIO resources: lines in use, what they should be, what they are."),
     "event": ("events", "Events: what happened, in order."),
-    "token": ("tokens", "Join tokens: each lets one Pi join once."),
+    "token": ("trust.tokens", "Tokens: join tokens let one Pi join once, API tokens let programs call."),
+    "cert": ("trust.certificates", "Certificates: who has which, renewing and revoking them, and the authority behind them."),
+    "audit": ("audit.commands", "The audit log: who did what, and who was refused."),
     "context": ("contexts", "Contexts: which control plane, as whom."),
 }
 
@@ -54,7 +56,8 @@ def root(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="keep showing changes of a list")] = False,
 ) -> None:
     """Fleets of Raspberry Pis whose pins anyone may use safely."""
-    context.obj = Session(chosen, context_name, server, timeout, yes, watch)
+    context.obj = session = Session(chosen, context_name, server, timeout, yes, watch)
+    context.call_on_close(lambda: _follow(session))
 
 
 @app.command()
@@ -68,6 +71,20 @@ def version(context: typer.Context) -> None:
 def doctor(context: typer.Context) -> None:
     """Check this machine, its credential and the control plane; exits with 1 when something fails."""
     import_module("picontroller.gateway.cli.doctor").examine(context.obj)
+
+
+def _follow(session: Session) -> None:
+    """After a call that went well, see to it that the context's roots, and its certificate, outlive a rotation of the authority."""
+    if not session.answered or "PICTL_CA_FILE" in os.environ:
+        return
+    from picontroller.core.errors import Error
+    from picontroller.gateway.cli.trust import credential
+
+    try:
+        for done in credential.follow(session):
+            output.note(done)
+    except (Error, OSError):  # another time: this is nothing that was asked for
+        pass
 
 
 def complete(arguments: Sequence[str]) -> typer.Typer:

@@ -1,14 +1,11 @@
 """``pictl event``: tail."""
 
 import json
-import time
 from typing import Annotated
 
 import typer
 
-from picontroller.core.errors import Unavailable
-from picontroller.core.tasks import next_pause
-from picontroller.gateway.cli import output, times
+from picontroller.gateway.cli import output, resuming, times
 from picontroller.gateway.cli.session import Session
 from picontroller.v1 import events_pb2, events_pb2_grpc
 
@@ -30,20 +27,11 @@ def tail(
     """Print events as they come, until Ctrl-C. Goes on by itself, without gaps, when the connection breaks."""
     session: Session = context.obj
     stub = events_pb2_grpc.EventServiceStub(session.channel)
-    cursor, failures = after, 0
-    while True:
-        request = events_pb2.SubscribeRequest(filter=events_pb2.EventFilter(type=kind or (), node_id=node or ()), after=cursor)
-        try:
-            for response in session.stream(stub.Subscribe, request):
-                cursor, failures = response.cursor, 0
-                for event in response.events:
-                    output.show_line(event, line(event), session.output)
-        except Unavailable as error:
-            if not cursor and not failures:
-                raise
-            output.note(f"the connection broke ({error.message}); going on")
-        failures += 1
-        time.sleep(next_pause(failures))
+    request = events_pb2.SubscribeRequest(filter=events_pb2.EventFilter(type=kind or (), node_id=node or ()), after=after)
+    for response in resuming.resumed(lambda: session.stream(stub.Subscribe, request)):
+        request.after = response.cursor
+        for event in response.events:
+            output.show_line(event, line(event), session.output)
 
 
 def line(event: events_pb2.Event) -> str:

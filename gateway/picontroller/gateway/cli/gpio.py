@@ -1,12 +1,13 @@
 """``pictl gpio``: create, list, get, delete, read, write, watch."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 from google.protobuf.duration_pb2 import Duration
 
 from picontroller.core.errors import InvalidArgument
-from picontroller.gateway.cli import asking, naming, output, times
+from picontroller.gateway.cli import asking, naming, output, resuming, times
 from picontroller.gateway.cli.output import Column, Format, View
 from picontroller.gateway.cli.session import Session
 from picontroller.v1 import gpio_events_pb2, gpio_pb2, gpio_pb2_grpc, types_pb2
@@ -19,7 +20,8 @@ Names = Annotated[list[str], typer.Argument(help="ids or names")]
 
 def word(enumeration: object, number: int) -> str:
     """Return an enum's value in lower case, empty for the unspecified one."""
-    return enumeration.Name(number).lower() if number else ""  # type: ignore[attr-defined]  # enum wrappers share no type
+    known = enumeration.DESCRIPTOR.values_by_number.get(number)  # type: ignore[attr-defined]  # enum wrappers share no type
+    return (known.name.lower() if known else f"unknown ({number})") if number else ""  # unknown: of a newer control plane
 
 
 def seen(observation: types_pb2.Observation) -> str:
@@ -187,13 +189,22 @@ def watch(
     names: Annotated[list[str] | None, typer.Argument(help="ids or names; all when none")] = None,
     node: Annotated[str, typer.Option(help="only this node's")] = "",
 ) -> None:
-    """Print what happens on lines as it happens, until Ctrl-C."""
+    """Print what happens on lines as it happens, until Ctrl-C. Goes on by itself when the connection breaks, with a gap."""
     session: Session = context.obj
     request = gpio_events_pb2.WatchGpioRequest(
         ids=[each.id for each in naming.resources(session, names or ())], node_id=naming.node(session, node).id if node else ""
     )
     stub = gpio_pb2_grpc.GpioServiceStub(session.channel)
-    for response in session.stream(stub.WatchEdges, request):
+    opened = 0
+
+    def attempt() -> Iterator[Any]:
+        nonlocal opened
+        opened += 1
+        if opened > 1:
+            output.note("the connection was made anew; what happened within the moment between is missing here (pictl event tail has it)")
+        return session.stream(stub.WatchEdges, request)
+
+    for response in resuming.resumed(attempt):
         if response.lost:
             output.note(f"{response.lost} events were lost on the way")
         for event in response.events:

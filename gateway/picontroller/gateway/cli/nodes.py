@@ -1,10 +1,11 @@
 """``pictl node``: list, get, watch, delete."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 
-from picontroller.gateway.cli import asking, naming, output, times
+from picontroller.gateway.cli import asking, naming, output, resuming, times
 from picontroller.gateway.cli.output import Column, Format, View
 from picontroller.gateway.cli.session import Session
 from picontroller.v1 import discovery_pb2, discovery_pb2_grpc
@@ -16,7 +17,8 @@ Name = Annotated[str, typer.Argument(help="id, the beginning of one, or host nam
 
 def status(node: discovery_pb2.Node) -> str:
     """Return a node's status in lower case."""
-    return discovery_pb2.NodeStatus.Value.Name(node.status).lower()
+    known = discovery_pb2.NodeStatus.DESCRIPTOR.enum_types_by_name["Value"].values_by_number.get(node.status)
+    return known.name.lower() if known else f"unknown ({node.status})"  # of a newer control plane
 
 
 VIEW = View(
@@ -64,16 +66,17 @@ def get(context: typer.Context, name: Name) -> None:
 
 @app.command()
 def watch(context: typer.Context) -> None:
-    """Print each node and then each change, a line each, until Ctrl-C."""
+    """Print each node and then each change, a line each, until Ctrl-C. Goes on by itself after a break."""
     _watch(context.obj)
 
 
 @app.command()
 def delete(context: typer.Context, name: Name) -> None:
-    """Forget a node. Its agent may register again as long as it has its certificate."""
+    """Forget a node and revoke all it has: its identity stays out for good. The Pi itself may join as a new node."""
     session: Session = context.obj
     node = naming.node(session, name)
-    asking.confirm(session, f"forget node {node.hostname} ({node.id})", f"pictl node delete {node.id} --yes")
+    what = f"forget node {node.hostname} ({node.id}) and keep its identity out for good"
+    asking.confirm(session, what, f"pictl node delete {node.id} --yes")
     stub = discovery_pb2_grpc.DiscoveryServiceStub(session.channel)
     session.call(stub.DeleteNode, discovery_pb2.DeleteNodeRequest(id=node.id))
     output.note(f"node {node.hostname} ({node.id}) is forgotten")
@@ -82,12 +85,37 @@ def delete(context: typer.Context, name: Name) -> None:
 def _watch(session: Session) -> None:
     stub = discovery_pb2_grpc.DiscoveryServiceStub(session.channel)
     change = discovery_pb2.WatchNodesResponse.Change
-    for response in session.stream(stub.WatchNodes, discovery_pb2.WatchNodesRequest()):
-        if response.change == change.SYNCED:
-            continue
+    shown: dict[str, str] = {}
+    heard: set[str] = set()
+    synced = False
+
+    def attempt() -> Iterator[Any]:
+        nonlocal synced
+        synced = False
+        heard.clear()
+        return session.stream(stub.WatchNodes, discovery_pb2.WatchNodesRequest())
+
+    for response in resuming.resumed(attempt):
         node = response.node
-        word = "deleted" if response.change == change.DELETED else status(node)
-        output.show_line(response, output.table(("", "", "", ""), [(node.id[:8], node.hostname, word, node.model)]).strip(), session.output)
+        if response.change == change.SYNCED:  # a stream begins with all nodes: who was not among them went while there was none
+            synced = True
+            for node_id in set(shown) - heard:
+                output.show_line(
+                    discovery_pb2.WatchNodesResponse(change=change.DELETED, node=discovery_pb2.Node(id=node_id)),
+                    f"{node_id[:8]}  deleted",
+                    session.output,
+                )
+                del shown[node_id]
+            continue
+        deleted = response.change == change.DELETED
+        text = output.table(("", "", "", ""), [(node.id[:8], node.hostname, "deleted" if deleted else status(node), node.model)]).strip()
+        heard.add(node.id)
+        if synced or shown.get(node.id) != text:  # what a new stream begins with was shown before
+            output.show_line(response, text, session.output)
+        if deleted:
+            shown.pop(node.id, None)
+        else:
+            shown[node.id] = text
 
 
 def _status_from(text: str) -> discovery_pb2.NodeStatus.Value.ValueType:

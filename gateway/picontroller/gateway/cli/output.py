@@ -132,9 +132,13 @@ def _painted(cell: str) -> str:
     return f"\x1b[{numbers[colour]}m{cell}\x1b[0m" if colour else cell
 
 
+def plain(text: str) -> str:
+    """Return ``text`` without control characters: names come from strangers and must not drive the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def _clean(cell: str) -> str:
-    """Return a cell without control characters: names come from strangers and must not drive the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in cell) or "-"
+    return plain(cell) or "-"
 
 
 def yaml(value: Any, indent: int = 0) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from picontroller.core import contexts
 from picontroller.core.contexts import Context
-from picontroller.core.errors import FailedPrecondition, InvalidArgument
+from picontroller.core.errors import Error, FailedPrecondition, InvalidArgument, Unavailable
 from picontroller.core.files import read_secret
 from picontroller.gateway.cli.output import Format
 
@@ -25,7 +25,10 @@ LARGEST_MESSAGE_BYTES = 4 * 1024 * 1024
 
 @dataclass
 class Session:
-    """What was said on the command line, and the channel that follows from it (made at first use)."""
+    """What was said on the command line, and the channel that follows from it (made at first use).
+
+    ``answered`` tells whether a call came back well.
+    """
 
     output: Format = Format.TABLE
     context_name: str = ""
@@ -33,6 +36,7 @@ class Session:
     timeout: float = DEFAULT_TIMEOUT_SECONDS
     yes: bool = False
     watch: bool = False
+    answered: bool = False
     _metadata: list[tuple[str, str]] = field(default_factory=list)
 
     @cached_property
@@ -69,11 +73,12 @@ class Session:
         roots = _read(context.ca_file, "the CA certificate")
         key = chain = None
         if context.client_cert_file:
-            key = read_secret(Path(context.client_key_file))
-            chain = _read(context.client_cert_file, "the client certificate")
+            from picontroller.gateway.cli.trust import credential
+
+            key, chain = credential.load_pair(context)
         if context.token_file:
             token = read_secret(Path(context.token_file)).decode().strip()
-            self._metadata.append(("authorization", f"Bearer {token}"))
+            self._metadata[:] = [("authorization", f"Bearer {token}")]
         options = [
             ("grpc.ssl_target_name_override", GATEWAY_NAME),
             ("grpc.default_authority", GATEWAY_NAME),
@@ -82,21 +87,29 @@ class Session:
         ]
         return grpc.secure_channel(context.server, grpc.ssl_channel_credentials(roots, key, chain), options=options)
 
+    def reconnect(self) -> None:
+        """Have the next call read the context's files again."""
+        if "channel" in self.__dict__:
+            self.channel.close()
+            del self.channel
+
     def refuse_watch(self, instead: str) -> None:
         """Refuse ``--watch`` where there is nothing to watch. Raises InvalidArgument with the verb that watches."""
         if self.watch:
             raise InvalidArgument(f"this list can't be watched; use: {instead}", reason="WATCH_UNSUPPORTED")
 
-    def call(self, method: Any, request: Any) -> Any:
-        """Call a unary method with the session's deadline. Raises our errors."""
-        with _our_errors():
-            return method(request, timeout=self.timeout, metadata=self._metadata)
+    def call(self, method: Any, request: Any, seconds: float | None = None) -> Any:
+        """Call a unary method with the session's deadline, or one of ``seconds``. Raises our errors."""
+        with self._our_errors():
+            answer = method(request, timeout=seconds or self.timeout, metadata=self._metadata)
+        self.answered = True
+        return answer
 
     def stream(self, method: Any, request: Any) -> Iterator[Any]:
         """Call a streaming method and yield what comes. Raises our errors; the call is cancelled when iteration ends."""
         call = method(request, metadata=self._metadata)
         try:
-            with _our_errors():
+            with self._our_errors():
                 yield from call
         finally:
             call.cancel()
@@ -111,18 +124,25 @@ class Session:
                 return found
             request.page_token = response.next_page_token
 
+    @contextmanager
+    def _our_errors(self) -> Iterator[None]:
+        """Translate a failed call's error. Imported here, because a command that calls nobody should not pay for gRPC."""
+        import grpc
 
-@contextmanager
-def _our_errors() -> Iterator[None]:
-    """Translate a failed call's error. Imported here, because a command that calls nobody should not pay for gRPC."""
-    import grpc
+        from picontroller.core.rpc import errors as rpc_errors
 
-    from picontroller.core.rpc import errors as rpc_errors
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise self._explained(rpc_errors.from_grpc(error)) from None
 
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise rpc_errors.from_grpc(error) from None
+    def _explained(self, error: Error) -> Error:
+        """Return what is really wrong when nobody seems to be there."""
+        if not isinstance(error, Unavailable):
+            return error
+        from picontroller.gateway.cli.trust import diagnosis
+
+        return diagnosis.explained(self.context, GATEWAY_NAME, error)
 
 
 def _address(text: str) -> str:

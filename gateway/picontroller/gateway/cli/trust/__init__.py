@@ -1,0 +1,1 @@
+"""Trust at the command line: certificates, tokens, the way to a new root, and the user's own files. Owns no output of other nouns."""
