@@ -56,8 +56,8 @@ async def campaign(method: Any, wish: Wish, settle: Callable[[int, Any], Awaitab
 
 
 def assert_both_happened(outcome: tuple[int, int]) -> None:
-    """Assert that calls were met on their way: most of them, or the points were not where the work is."""
-    assert outcome[1] >= POINTS // 4, outcome
+    """Assert that calls were met on their way. A machine that is quicker than while it was measured answers most of them before."""
+    assert outcome[1] >= POINTS // 10, outcome
 
 
 async def test_abuse_28_creation_when_broken_off_anywhere_happens_once(tmp_path: Path) -> None:

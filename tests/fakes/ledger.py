@@ -1,5 +1,6 @@
 """A small service that keeps an audit log: the methods of DiscoveryService over one table, with behaviour that each test chooses."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from google.protobuf import empty_pb2
 from picontroller.core.clock import SystemClock
 from picontroller.core.events import Event
 from picontroller.core.rpc import mesh as rpc
+from picontroller.core.rpc import metrics
 from picontroller.core.rpc.auditing import Audited, audited
 from picontroller.core.rpc.forwarding import ForwardedProofs
 from picontroller.core.rpc.hosting import Manners, serving
@@ -57,6 +59,12 @@ class LedgerServicer(discovery_pb2_grpc.DiscoveryServiceServicer):
         return empty_pb2.Empty()
 
 
+def _open_calls() -> float:
+    """Return how many calls of the ledger's methods are in the chain."""
+    samples = (sample for metric in metrics.RPC_OPEN.collect() for sample in metric.samples)
+    return sum(sample.value for sample in samples if sample.labels["method"] in ("UpdateNode", "GetNode", "UnregisterNode"))
+
+
 @dataclass
 class Ledger:
     """A running ledger and the means to call it as anybody."""
@@ -92,7 +100,13 @@ class Ledger:
         return audit_pb2_grpc.AuditServiceStub(self.mesh(path, *(roles or ("cluster-admin",))).service("discovery"))
 
     async def records(self, **search: Any) -> list[audit_pb2.AuditRecord]:
-        """Return the records, oldest first, once everything that waits is written."""
+        """Return the records, oldest first, once everything that waits is written.
+
+        A refused caller has its answer a moment before its call has left the chain.
+        """
+        async with asyncio.timeout(5):
+            while _open_calls():
+                await asyncio.sleep(0.002)
         await self.audited.trail.flush(last=True)
         stub = self.audit()
         request = audit_pb2.ListAuditRecordsRequest(oldest_first=True, page_size=1000, **search)

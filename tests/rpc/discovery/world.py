@@ -26,6 +26,7 @@ from picontroller.v1 import discovery_pb2 as v1
 from picontroller.v1 import discovery_pb2_grpc, events_pb2, events_pb2_grpc
 from tests.fakes.authority import FakeAuthority
 from tests.fakes.clock import FakeClock
+from tests.fakes.limits import PLENTY
 
 PATIENCE_SECONDS = 10.0
 
@@ -94,7 +95,7 @@ class World:
     @asynccontextmanager
     async def running(self, settings: Settings | None = None) -> AsyncIterator[None]:
         """Serve discovery for as long as the context lasts."""
-        manners = Manners(default_validator(), SystemClock(), grace_seconds=1)
+        manners = Manners(default_validator(), SystemClock(), grace_seconds=1, limits=PLENTY)
         try:
             async with self.built(settings) as service, serving(service, self.identity, [self.socket], manners):
                 yield
@@ -177,7 +178,7 @@ async def opened(folder: Path) -> AsyncIterator[World]:
     bus = NotedEvents()  # type: ignore[abstract]  # the methods it lacks answer UNIMPLEMENTED
     bus_socket = f"unix:{folder}/events.sock"
     service = Service("events", (lambda server: events_pb2_grpc.add_EventServiceServicer_to_server(bus, server),))
-    manners = Manners(default_validator(), SystemClock(), grace_seconds=1)
+    manners = Manners(default_validator(), SystemClock(), grace_seconds=1, limits=PLENTY)
     identity = authority.identity(folder / "identity", "svc/discovery")
     world = World(FakeClock(), bus, folder, authority, identity, f"unix:{folder}/discovery.sock", bus_socket)
     async with serving(service, authority.identity(folder / "bus", "svc/events"), [bus_socket], manners):

@@ -23,6 +23,7 @@ from picontroller.v1 import gpio_pb2 as v1
 from tests.fakes.agents import FakeAgents, FakeBoard
 from tests.fakes.authority import FakeAuthority
 from tests.fakes.clock import FakeClock
+from tests.fakes.limits import PLENTY
 from tests.fakes.nodes import FakeNodes
 
 PATIENCE_SECONDS = 30.0
@@ -151,7 +152,7 @@ class World:
         identity = self.authority.identity(self.folder / "identity", "svc/gpio")
         mesh = Mesh(identity, {"events": self.bus_socket})
         surroundings = Surroundings("gpio", self.folder / "gpio", settings or Settings(), identity, mesh, self.clock)
-        manners = Manners(default_validator(), SystemClock(), grace_seconds=1)
+        manners = Manners(default_validator(), SystemClock(), grace_seconds=1, limits=PLENTY)
         try:
             async with (
                 wiring.build_upon(surroundings, self.nodes, agents or self.agents) as service,
@@ -196,7 +197,7 @@ async def opened(folder: Path) -> AsyncIterator[World]:
     authority, bus, clock = FakeAuthority(), NotedEvents(), FakeClock()
     bus_socket = f"unix:{folder}/events.sock"
     service = Service("events", (lambda server: events_pb2_grpc.add_EventServiceServicer_to_server(bus, server),))
-    manners = Manners(default_validator(), SystemClock(), grace_seconds=1)
+    manners = Manners(default_validator(), SystemClock(), grace_seconds=1, limits=PLENTY)
     world = World(clock, bus, folder, authority, FakeNodes(), FakeAgents(clock), f"unix:{folder}/gpio.sock", bus_socket)
     async with serving(service, authority.identity(folder / "bus", "svc/events"), [bus_socket], manners):
         yield world
