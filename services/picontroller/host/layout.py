@@ -4,6 +4,7 @@
 """
 
 import os
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,4 +79,13 @@ def open_layout(root: Path) -> Layout:
         ) from error
     if not os.access(root, os.W_OK | os.X_OK):
         raise FailedPrecondition(f"{root} can't be written; choose another with --data-dir", reason="FOLDER_UNWRITABLE")
+    _close_to_others(root)
     return Layout(root)
+
+
+def _close_to_others(root: Path) -> None:
+    """Take away what others may do in members' folders: databases in them hold events and audit logs."""
+    for folder in root.iterdir():
+        status = folder.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_mode & 0o077 and status.st_uid == os.geteuid():
+            folder.chmod(0o700)

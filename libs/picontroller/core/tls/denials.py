@@ -14,7 +14,7 @@ from pathlib import Path
 
 from picontroller.core.callers import Caller
 from picontroller.core.errors import FailedPrecondition
-from picontroller.core.files import write_atomically
+from picontroller.core.files import make_private_folder, write_atomically
 
 KEPT_AFTER_END_SECONDS = 40 * 86400.0
 
@@ -81,7 +81,7 @@ class Denials:
             self._known, self.version = known, version
 
     def _store(self) -> None:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(self._path.parent)
         with self._mutex:
             body = {"version": self.version, "denials": self._known}
             write_atomically(self._path, json.dumps(body, separators=(",", ":")).encode())

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from picontroller.core.callers import SpiffeId, parse_spiffe_id
 from picontroller.core.errors import FailedPrecondition
-from picontroller.core.files import read_secret, write_atomically, write_secret
+from picontroller.core.files import make_private_folder, read_secret, write_atomically, write_secret
 from picontroller.core.tls.denials import Denials
 
 DNS_SUFFIX = "pi-controller.local"
@@ -157,7 +157,7 @@ class IdentityFolder:
 
     def store_trust(self, trust: Trust) -> None:
         """Write what is believed."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(self.path)
         write_atomically(self.path / "roots.pem", trust.roots_pem)
         body = {
             "version": trust.version,

@@ -47,7 +47,9 @@ class AccessLog:
             try:
                 return await proceed(call, request)
             finally:
-                quiet = call.code is grpc.StatusCode.OK or call.reason == RATE_LIMITED
+                # A watch ends by its caller's leaving.
+                left = call.code is grpc.StatusCode.CANCELLED and method.response_streaming
+                quiet = call.code is grpc.StatusCode.OK or left or call.reason == RATE_LIMITED
                 level = logging.DEBUG if quiet else logging.INFO
                 if log.isEnabledFor(level):
                     fields = {"method": method.full_name, "code": call.code.name, "principal": call.caller.principal}
