@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 LIMITS = LimitSettings(
     reads_per_second=5, reads_burst=10, refusals_per_second=2, refusals_burst=5, joins_per_second=0.2, joins_burst=3, failed_joins_burst=3
 )
-EDGE = Settings(requests_per_second_per_address=60, joins_burst_per_address=8)
+EDGE = Settings(requests_per_second_per_address=60, requests_per_second_per_subject=30, joins_burst_per_address=8)
 WHOAMI = "/api/v1/whoami"
 
 
@@ -95,6 +95,17 @@ async def test_requests_when_one_address_floods_end_at_the_edge_in_the_usual_for
             except grpc.aio.AioRpcError as error:
                 codes[error.code()] += 1
         assert set(codes) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
+async def test_requests_when_one_token_floods_end_at_the_edge_and_other_tokens_pass(world: EdgeWorld) -> None:
+    async with world.http() as client:
+        greedy, modest = world.bearer("MONITOR", subject="spread"), world.bearer("MONITOR", subject="single")
+        answers = await asyncio.gather(*(client.get(WHOAMI, headers=greedy) for _ in range(45)))
+        reasons = Counter(
+            detail["reason"] for answer in answers if answer.status_code == 429 for detail in answer.json()["details"] if "reason" in detail
+        )
+        assert reasons["TOO_MANY_REQUESTS"] >= 10, "the edge answers beyond its bucket of 30"
+        assert (await client.get(WHOAMI, headers=modest)).status_code == 200
 
 
 async def test_abuse_55_joins_when_guessed_reach_the_service_by_the_bucket_only(world: EdgeWorld) -> None:

@@ -12,6 +12,7 @@ _LIMITS: dict[str, Any] = {
 _EDGE = {
     "requests_per_second": 100_000,
     "requests_per_second_per_address": 100_000,
+    "requests_per_second_per_subject": 100_000,
     "joins_per_second": 100_000,
     "joins_burst_per_address": 100_000,
 }

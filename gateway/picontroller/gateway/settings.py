@@ -37,6 +37,10 @@ class Settings:
     """Most requests a second from one address, with a burst of as many; others get 429. IPv6 addresses count by their /64. Half of what all
     have together, so that nobody can use that up. Each service has finer limits for each caller: see ``[limits]``."""
 
+    requests_per_second_per_subject: int = 1000
+    """Most requests a second with the API tokens of one subject, from wherever they come, with a burst of as many; others get 429. As many
+    as from one address: a token that was spread over many machines is still one caller."""
+
     joins_per_second: int = 20
     """Most attempts a second to trade a join token for a certificate, from all callers together: the only method open to strangers."""
 
@@ -67,6 +71,7 @@ class Settings:
             "connections",
             "requests_per_second",
             "requests_per_second_per_address",
+            "requests_per_second_per_subject",
             "joins_per_second",
             "joins_burst_per_address",
             "log_bytes",

@@ -1,5 +1,6 @@
 """Puts the gateway together: bridge and reflection first, then Envoy, which depends on both; taken down in the opposite order."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from picontroller.core.rpc.hosting import Manners
 from picontroller.core.rpc.limits import DEFAULT_LIMITS, LimitSettings
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.rpc.validation import default_validator
+from picontroller.core.tasks import cancel_and_wait
 from picontroller.core.tls.identity import IdentityFolder
 from picontroller.gateway.bridge import app, audit, reflection
 from picontroller.gateway.bridge.description import Description
@@ -94,6 +96,8 @@ async def gateway(
             settings=settings,
         )
         envoy = await stack.enter_async_context(process.running(front, clock, grace_seconds=grace_seconds))
+        keeping = asyncio.create_task(envoy.keep_certificate_good(edge), name="gateway: revoked certificate")
+        stack.push_async_callback(cancel_and_wait, keeping)
         stack.push_async_callback(events.stop, 1.0)  # while Envoy still carries the farewell
         shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(ip, host)
         yield Gateway(f"https://{shown}:{chosen}", chosen, edge.path / "roots.pem", envoy, readiness)

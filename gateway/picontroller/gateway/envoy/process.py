@@ -133,6 +133,26 @@ class Envoy:
                 log.error("envoy could not be started", extra={"error": str(error)})
                 await self._end()
 
+    async def reconnect(self) -> None:
+        """Give up all connections: ``keep_alive`` starts another Envoy, which presents the certificate that is on disk now.
+
+        One that runs takes a new certificate for new connections only, and goes on with the old one on those it has to services.
+        """
+        await self._end()
+
+    async def keep_certificate_good(self, identity: IdentityFolder) -> None:
+        """Reconnect when the certificate that connections were made with was revoked and ``identity`` has another. Never returns."""
+        presented = identity.credentials.serial
+        while True:
+            await self._clock.sleep(REVOKED_SECONDS)
+            present = identity.credentials.serial
+            if present == presented:
+                continue
+            if identity.denials.denies(f"certificate:{presented}"):
+                log.warning("envoy is started again because its certificate was revoked", extra={"serial": presented})
+                await self.reconnect()
+            presented = present
+
     async def rotate_log(self) -> None:
         """Begin a new access log whenever the present one is full. Never returns."""
         while True:

@@ -173,7 +173,7 @@ def _show(session: Session, found: trust_pb2.Authority) -> None:
             typer.echo(f"other root    {root}")
     typer.echo(f"trust bundle  version {found.trust_version}")
     rows = [("behind", each) for each in found.stragglers] + [("absent", each) for each in found.absent]
-    if rows:
+    if rows and found.state != trust_pb2.AuthorityState.STABLE:  # nobody is in the way of anything then
         typer.echo("\n" + output.table([each.heading for each in MEMBERS], [[each.text(row) for each in MEMBERS] for row in rows]))
 
 
