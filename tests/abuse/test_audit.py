@@ -106,10 +106,10 @@ async def test_abuse_20_assignment_of_our_own_fields_changes_nothing_and_leaves_
 
 async def test_abuse_35_role_that_may_not_changes_nothing_and_leaves_one_row(discovery: Discovery) -> None:
     node = await discovery.register(new_node_id())
-    for role in ("monitor", "gpio-operator"):
-        stub = discovery.stub("user/mona", role)
+    for who, role in (("mona", "monitor"), ("otto", "gpio-operator")):
+        stub = discovery.stub(f"user/{who}", role)
         row = await refused_with_one_row(discovery, stub.DeleteNode, discovery_pb2.DeleteNodeRequest(id=node.id))
-        assert row == ("DeleteNode", "user/mona", node.id, "PERMISSION_DENIED", "ROLE_MISSING")
+        assert row == ("DeleteNode", f"user/{who}", node.id, "PERMISSION_DENIED", "ROLE_MISSING")
 
 
 async def test_abuse_36_agent_that_acts_for_another_node_changes_nothing_and_leaves_one_row(discovery: Discovery) -> None:

@@ -24,6 +24,7 @@ from picontroller.core.rpc.authentication import Authenticator
 from picontroller.core.rpc.limits import LimitSettings
 from picontroller.core.tls.identity import key_to_pem
 from picontroller.v1 import discovery_pb2, discovery_pb2_grpc
+from tests.fakes.authority import FakeAuthority
 from tests.fakes.echo import Echo, echo_service
 from tests.fakes.http2 import RawConnection
 
@@ -205,6 +206,6 @@ class PeerContext:
 
 
 def test_abuse_32_certificate_signed_with_sha_1_is_unauthenticated() -> None:
-    authenticator = Authenticator(lambda: "pi-controller.local")
+    authenticator = Authenticator(lambda: FakeAuthority().trust)
     with pytest.raises(errors.Unauthenticated, match="its signature is too weak"):
         authenticator.peer(PeerContext(signed_with_sha1()))  # type: ignore[arg-type]  # the part of a context that is used

@@ -211,3 +211,37 @@ async def test_abuse_60_deleted_node_is_refused_everywhere_and_stays_out(plane: 
         assert client.get("/api/v1/nodes").json()["nodes"] == []
     log = Path(plane.data_dir).parent / "up.log"
     wait_for("the agent's log says so", lambda: "shut this node out" in log.read_text() or "was revoked; everybody" in log.read_text(), 10)
+
+
+def test_gateway_when_revoked_gets_another_certificate_and_nobody_takes_it_for_his_own_end(tmp_path: Path) -> None:
+    with embedded(tmp_path, simulate=1) as plane:
+        plane.ready_nodes(1)
+        with plane.client() as client:
+            answer = client.post("/api/v1/certificates:revoke", json={"identity": "/gateway", "may_return": True})
+            assert (answer.status_code, len(answer.json()["serials"]) > 0) == (200, True)
+        began = time.monotonic()
+        edge = IdentityFolder(plane.data_dir / "gateway" / "edge")
+        refused = set[int]()
+
+        def healed() -> bool:
+            edge.load()
+            try:
+                with plane.client() as again:
+                    status = again.get("/api/v1/nodes").status_code
+            except httpx.TransportError:
+                return False  # Envoy is being started again
+            refused.update({status} - {200})
+            return status == 200 and not edge.denials.denies(f"certificate:{edge.credentials.serial}") and len(edge.denials) > 0
+
+        wait_for("REST works again with another certificate", healed, 10)
+        print(f"revoked gateway: REST works after {time.monotonic() - began:.3f} s; refused with {refused}")
+        assert refused <= {503}
+        wait_for("the agent's signs of life arrive", lambda: plane.ready_nodes(1), 10)
+        with plane.client() as client:
+            seen = client.get("/api/v1/nodes").json()["nodes"][0]["last_seen"]
+            wait_for("a new one", lambda: client.get("/api/v1/nodes").json()["nodes"][0]["last_seen"] != seen, 15)
+        said = (tmp_path / "up.log").read_text()
+        assert "renewed because it was revoked" in said
+        assert "shut this node out" not in said
+        assert "everybody refuses it" not in said
+        assert "PROOF_REVOKED" not in said

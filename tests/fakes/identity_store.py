@@ -1,16 +1,16 @@
 """The identity service's store in memory. Transactions are simple here: nothing is changed before everything has been checked."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from picontroller.core.callers import SpiffeId, parse_spiffe_id
-from picontroller.core.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from picontroller.core.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, QuotaExceeded
 from picontroller.core.events import Event
 from picontroller.identity import names
 from picontroller.identity.api_tokens import ApiToken
 from picontroller.identity.authority import Issued
 from picontroller.identity.join_tokens import REPEAT_WINDOW, JoinToken, Redemption, Refusal
-from picontroller.identity.registry import Certification, Issue, certificate_event
+from picontroller.identity.registry import MOST_RENEWALS, Certification, Issue, certificate_event
 
 
 class FakeIdentityStore:
@@ -70,6 +70,9 @@ class FakeIdentityStore:
         if kept is not None and kept[0].identity == wish.identity and wish.now - kept[1] <= REPEAT_WINDOW:
             return kept[0]
         self._refuse_known(wish.key_hash)
+        mine = [at for made, at in self.issued.values() if (made.identity, made.root) == (wish.identity, wish.root)][-MOST_RENEWALS:]
+        if len(mine) == MOST_RENEWALS and all(timedelta(0) <= wish.now - at < wish.window for at in mine):
+            raise QuotaExceeded("too many", reason="RATE_LIMITED", retry_after=(min(mine) + wish.window - wish.now).total_seconds())
         before = () if wish.replace_names else self._names.get(wish.identity, ())
         wanted = names.checked(wish.identity, {*before, *wish.asked})
         for owner, theirs in self._names.items():

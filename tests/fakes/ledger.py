@@ -23,6 +23,7 @@ from picontroller.core.rpc.validation import default_validator
 from picontroller.core.rpc.wiring import Service, Surroundings
 from picontroller.core.store import audit, outbox, pages
 from picontroller.core.store.sqlite import Database
+from picontroller.core.tls.identity import IdentityFolder
 from picontroller.v1 import audit_pb2, audit_pb2_grpc, discovery_pb2, discovery_pb2_grpc
 from tests.fakes.authority import FakeAuthority
 from tests.fakes.tokens import FakeTokens
@@ -76,6 +77,7 @@ class Ledger:
     address: str
     folder: Path
     published: list[Event]
+    server: IdentityFolder
     _meshes: dict[tuple[str, ...], Mesh] = field(default_factory=dict)
 
     @property
@@ -136,12 +138,13 @@ async def ledger_service(
     name: str = "discovery",
     tokens: FakeTokens | None = None,
     authority: FakeAuthority | None = None,
+    listen: str = "",
 ) -> AsyncIterator[Ledger]:
-    """Serve a ledger called ``name`` on a Unix socket in ``folder``; what it publishes is kept in a list."""
+    """Serve a ledger called ``name`` on a Unix socket in ``folder``, or on ``listen``; what it publishes is kept in a list."""
     tokens, time = tokens or FakeTokens(), SystemClock()
     authority = authority or FakeAuthority(jwks=tokens.jwks())
     identity = authority.identity(folder / "server", f"svc/{name}")
-    address, published = f"unix:{folder}/ledger.sock", list[Event]()
+    published = list[Event]()
 
     async def publish(event: Event) -> None:
         published.append(event)
@@ -158,7 +161,7 @@ async def ledger_service(
             trail=kept.trail,
         )
         manners = Manners(default_validator(), time, ForwardedProofs(lambda: identity.trust), 1, limits)
-        await stack.enter_async_context(serving(service, identity, [address], manners))
-        ledger = Ledger(servicer, kept, authority, tokens, address, folder, published)
+        running = await stack.enter_async_context(serving(service, identity, [listen or f"unix:{folder}/ledger.sock"], manners))
+        ledger = Ledger(servicer, kept, authority, tokens, running.addresses[0], folder, published, identity)
         stack.push_async_callback(ledger.close)
         yield ledger

@@ -29,9 +29,10 @@ BATCH = 20
 
 @dataclass
 class Seen:
-    """What reached the services: metadata of the last call, number of effects, open subscriptions."""
+    """What reached the services: metadata and address of the last call, number of effects, open subscriptions."""
 
     metadata: dict[str, Any] = field(default_factory=dict)
+    address: str = ""
     changes: int = 0
     subscriptions: int = 0
     page_size: int = -1
@@ -39,6 +40,7 @@ class Seen:
 
     def note(self, context: Any) -> None:
         self.metadata = dict(context.invocation_metadata() or ())
+        self.address = callers.current_address()
 
 
 class FakeIdentity(identity_pb2_grpc.IdentityServiceServicer):

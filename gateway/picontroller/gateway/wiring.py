@@ -13,7 +13,7 @@ from picontroller.core.rpc.hosting import Manners
 from picontroller.core.rpc.limits import DEFAULT_LIMITS, LimitSettings
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.rpc.validation import default_validator
-from picontroller.core.tasks import cancel_and_wait
+from picontroller.core.tasks import cancel_and_wait, keep_running
 from picontroller.core.tls.identity import IdentityFolder
 from picontroller.gateway.bridge import app, audit, reflection
 from picontroller.gateway.bridge.description import Description
@@ -96,8 +96,8 @@ async def gateway(
             settings=settings,
         )
         envoy = await stack.enter_async_context(process.running(front, clock, grace_seconds=grace_seconds))
-        keeping = asyncio.create_task(envoy.keep_certificate_good(edge), name="gateway: revoked certificate")
-        stack.push_async_callback(cancel_and_wait, keeping)
+        replacing = keep_running("envoy's revoked certificate", lambda: envoy.replace_revoked(edge), clock)
+        stack.push_async_callback(cancel_and_wait, asyncio.create_task(replacing, name="gateway: revoked certificate"))
         stack.push_async_callback(events.stop, 1.0)  # while Envoy still carries the farewell
         shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(ip, host)
         yield Gateway(f"https://{shown}:{chosen}", chosen, edge.path / "roots.pem", envoy, readiness)

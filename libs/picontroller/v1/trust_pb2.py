@@ -26,7 +26,7 @@ from picontroller.internal.buf.validate import validate_pb2 as buf_dot_validate_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpicontroller/v1/trust.proto\x12\x0fpicontroller.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x17\n\x15GetTrustBundleRequest\"\xc2\x01\n\x0bTrustBundle\x12\x18\n\x07version\x18\x01 \x01(\x04R\x07version\x12!\n\x0ctrust_domain\x18\x02 \x01(\tR\x0btrustDomain\x12\x1b\n\troots_pem\x18\x03 \x01(\tR\x08rootsPem\x12\x1b\n\tjwks_json\x18\x04 \x01(\tR\x08jwksJson\x12\x1f\n\x0b\x61\x63tive_root\x18\x05 \x01(\tR\nactiveRoot\x12\x1b\n\trenew_now\x18\x06 \x01(\x08R\x08renewNow\"V\n\x11WatchTrustRequest\x12\x18\n\x07version\x18\x01 \x01(\x04R\x07version\x12\'\n\x0f\x64\x65nials_version\x18\x02 \x01(\x04R\x0e\x64\x65nialsVersion\"\xb1\x01\n\x12WatchTrustResponse\x12?\n\x0ctrust_bundle\x18\x01 \x01(\x0b\x32\x1c.picontroller.v1.TrustBundleR\x0btrustBundle\x12\x31\n\x07\x64\x65nials\x18\x02 \x03(\x0b\x32\x17.picontroller.v1.DenialR\x07\x64\x65nials\x12\'\n\x0f\x64\x65nials_version\x18\x03 \x01(\x04R\x0e\x64\x65nialsVersion\"[\n\x06\x44\x65nial\x12\x14\n\x05proof\x18\x01 \x01(\tR\x05proof\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"e\n\x17\x41\x63knowledgeTrustRequest\x12\x18\n\x07version\x18\x01 \x01(\x04R\x07version\x12\x30\n\x08identity\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^(/gateway)?$R\x08identity\"\x80\x02\n\x18RevokeCertificateRequest\x12\x30\n\x06serial\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18(2\x0b^[0-9a-f]+$H\x00R\x06serial\x12`\n\x08identity\x18\x02 \x01(\tBB\xbaH?r=\x10\x01\x18P27^/(gateway|(node|svc|user)/[A-Za-z0-9][A-Za-z0-9._-]*)$H\x00R\x08identity\x12 \n\x06reason\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01R\x06reason\x12\x1d\n\nmay_return\x18\x04 \x01(\x08R\tmayReturnB\x0f\n\x06target\x12\x05\xbaH\x02\x08\x01\"T\n\x19RevokeCertificateResponse\x12\x18\n\x07serials\x18\x01 \x03(\tR\x07serials\x12\x1d\n\napi_tokens\x18\x02 \x03(\tR\tapiTokens\"h\n\x0cRotationStep\"X\n\x05Value\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x0b\n\x07PREPARE\x10\x01\x12\x0c\n\x08\x41\x43TIVATE\x10\x02\x12\n\n\x06RETIRE\x10\x03\x12\n\n\x06\x46INISH\x10\x04\x12\x0b\n\x07\x41\x42\x41NDON\x10\x05\"s\n\x16RotateAuthorityRequest\x12\x43\n\x04step\x18\x01 \x01(\x0e\x32#.picontroller.v1.RotationStep.ValueB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x04step\x12\x14\n\x05\x66orce\x18\x02 \x01(\x08R\x05\x66orce\"\x15\n\x13GetAuthorityRequest\"a\n\x0e\x41uthorityState\"O\n\x05Value\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\n\n\x06STABLE\x10\x01\x12\x0c\n\x08PREPARED\x10\x02\x12\r\n\tACTIVATED\x10\x03\x12\x0c\n\x08RETIRING\x10\x04\"\x94\x02\n\tAuthority\x12;\n\x05state\x18\x01 \x01(\x0e\x32%.picontroller.v1.AuthorityState.ValueR\x05state\x12\x1f\n\x0b\x61\x63tive_root\x18\x02 \x01(\tR\nactiveRoot\x12\x14\n\x05roots\x18\x03 \x03(\tR\x05roots\x12#\n\rtrust_version\x18\x04 \x01(\x04R\x0ctrustVersion\x12:\n\nstragglers\x18\x05 \x03(\x0b\x32\x1a.picontroller.v1.StragglerR\nstragglers\x12\x32\n\x06\x61\x62sent\x18\x06 \x03(\x0b\x32\x1a.picontroller.v1.StragglerR\x06\x61\x62sent\"\x9a\x01\n\tStraggler\x12\x1b\n\tspiffe_id\x18\x01 \x01(\tR\x08spiffeId\x12#\n\rtrust_version\x18\x02 \x01(\x04R\x0ctrustVersion\x12\x12\n\x04root\x18\x03 \x01(\tR\x04root\x12\x37\n\tlast_seen\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08lastSeenb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpicontroller/v1/trust.proto\x12\x0fpicontroller.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x17\n\x15GetTrustBundleRequest\"\xc2\x01\n\x0bTrustBundle\x12\x18\n\x07version\x18\x01 \x01(\x04R\x07version\x12!\n\x0ctrust_domain\x18\x02 \x01(\tR\x0btrustDomain\x12\x1b\n\troots_pem\x18\x03 \x01(\tR\x08rootsPem\x12\x1b\n\tjwks_json\x18\x04 \x01(\tR\x08jwksJson\x12\x1f\n\x0b\x61\x63tive_root\x18\x05 \x01(\tR\nactiveRoot\x12\x1b\n\trenew_now\x18\x06 \x01(\x08R\x08renewNow\"V\n\x11WatchTrustRequest\x12\x18\n\x07version\x18\x01 \x01(\x04R\x07version\x12\'\n\x0f\x64\x65nials_version\x18\x02 \x01(\x04R\x0e\x64\x65nialsVersion\"\xb1\x01\n\x12WatchTrustResponse\x12?\n\x0ctrust_bundle\x18\x01 \x01(\x0b\x32\x1c.picontroller.v1.TrustBundleR\x0btrustBundle\x12\x31\n\x07\x64\x65nials\x18\x02 \x03(\x0b\x32\x17.picontroller.v1.DenialR\x07\x64\x65nials\x12\'\n\x0f\x64\x65nials_version\x18\x03 \x01(\x04R\x0e\x64\x65nialsVersion\"[\n\x06\x44\x65nial\x12\x14\n\x05proof\x18\x01 \x01(\tR\x05proof\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"e\n\x17\x41\x63knowledgeTrustRequest\x12\x18\n\x07version\x18\x01 \x01(\x04R\x07version\x12\x30\n\x08identity\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^(/gateway)?$R\x08identity\"\xc1\x02\n\x18RevokeCertificateRequest\x12\x30\n\x06serial\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18(2\x0b^[0-9a-f]+$H\x00R\x06serial\x12`\n\x08identity\x18\x02 \x01(\tBB\xbaH?r=\x10\x01\x18P27^/(gateway|(node|svc|user)/[A-Za-z0-9][A-Za-z0-9._-]*)$H\x00R\x08identity\x12 \n\x06reason\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01R\x06reason\x12\x1d\n\nmay_return\x18\x04 \x01(\x08R\tmayReturn\x12?\n\rissued_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cissuedBeforeB\x0f\n\x06target\x12\x05\xbaH\x02\x08\x01\"T\n\x19RevokeCertificateResponse\x12\x18\n\x07serials\x18\x01 \x03(\tR\x07serials\x12\x1d\n\napi_tokens\x18\x02 \x03(\tR\tapiTokens\"h\n\x0cRotationStep\"X\n\x05Value\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x0b\n\x07PREPARE\x10\x01\x12\x0c\n\x08\x41\x43TIVATE\x10\x02\x12\n\n\x06RETIRE\x10\x03\x12\n\n\x06\x46INISH\x10\x04\x12\x0b\n\x07\x41\x42\x41NDON\x10\x05\"s\n\x16RotateAuthorityRequest\x12\x43\n\x04step\x18\x01 \x01(\x0e\x32#.picontroller.v1.RotationStep.ValueB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x04step\x12\x14\n\x05\x66orce\x18\x02 \x01(\x08R\x05\x66orce\"\x15\n\x13GetAuthorityRequest\"a\n\x0e\x41uthorityState\"O\n\x05Value\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\n\n\x06STABLE\x10\x01\x12\x0c\n\x08PREPARED\x10\x02\x12\r\n\tACTIVATED\x10\x03\x12\x0c\n\x08RETIRING\x10\x04\"\x94\x02\n\tAuthority\x12;\n\x05state\x18\x01 \x01(\x0e\x32%.picontroller.v1.AuthorityState.ValueR\x05state\x12\x1f\n\x0b\x61\x63tive_root\x18\x02 \x01(\tR\nactiveRoot\x12\x14\n\x05roots\x18\x03 \x03(\tR\x05roots\x12#\n\rtrust_version\x18\x04 \x01(\x04R\x0ctrustVersion\x12:\n\nstragglers\x18\x05 \x03(\x0b\x32\x1a.picontroller.v1.StragglerR\nstragglers\x12\x32\n\x06\x61\x62sent\x18\x06 \x03(\x0b\x32\x1a.picontroller.v1.StragglerR\x06\x61\x62sent\"\x9a\x01\n\tStraggler\x12\x1b\n\tspiffe_id\x18\x01 \x01(\tR\x08spiffeId\x12#\n\rtrust_version\x18\x02 \x01(\x04R\x0ctrustVersion\x12\x12\n\x04root\x18\x03 \x01(\tR\x04root\x12\x37\n\tlast_seen\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08lastSeenb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,23 +58,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACKNOWLEDGETRUSTREQUEST']._serialized_start=693
   _globals['_ACKNOWLEDGETRUSTREQUEST']._serialized_end=794
   _globals['_REVOKECERTIFICATEREQUEST']._serialized_start=797
-  _globals['_REVOKECERTIFICATEREQUEST']._serialized_end=1053
-  _globals['_REVOKECERTIFICATERESPONSE']._serialized_start=1055
-  _globals['_REVOKECERTIFICATERESPONSE']._serialized_end=1139
-  _globals['_ROTATIONSTEP']._serialized_start=1141
-  _globals['_ROTATIONSTEP']._serialized_end=1245
-  _globals['_ROTATIONSTEP_VALUE']._serialized_start=1157
-  _globals['_ROTATIONSTEP_VALUE']._serialized_end=1245
-  _globals['_ROTATEAUTHORITYREQUEST']._serialized_start=1247
-  _globals['_ROTATEAUTHORITYREQUEST']._serialized_end=1362
-  _globals['_GETAUTHORITYREQUEST']._serialized_start=1364
-  _globals['_GETAUTHORITYREQUEST']._serialized_end=1385
-  _globals['_AUTHORITYSTATE']._serialized_start=1387
-  _globals['_AUTHORITYSTATE']._serialized_end=1484
-  _globals['_AUTHORITYSTATE_VALUE']._serialized_start=1405
-  _globals['_AUTHORITYSTATE_VALUE']._serialized_end=1484
-  _globals['_AUTHORITY']._serialized_start=1487
-  _globals['_AUTHORITY']._serialized_end=1763
-  _globals['_STRAGGLER']._serialized_start=1766
-  _globals['_STRAGGLER']._serialized_end=1920
+  _globals['_REVOKECERTIFICATEREQUEST']._serialized_end=1118
+  _globals['_REVOKECERTIFICATERESPONSE']._serialized_start=1120
+  _globals['_REVOKECERTIFICATERESPONSE']._serialized_end=1204
+  _globals['_ROTATIONSTEP']._serialized_start=1206
+  _globals['_ROTATIONSTEP']._serialized_end=1310
+  _globals['_ROTATIONSTEP_VALUE']._serialized_start=1222
+  _globals['_ROTATIONSTEP_VALUE']._serialized_end=1310
+  _globals['_ROTATEAUTHORITYREQUEST']._serialized_start=1312
+  _globals['_ROTATEAUTHORITYREQUEST']._serialized_end=1427
+  _globals['_GETAUTHORITYREQUEST']._serialized_start=1429
+  _globals['_GETAUTHORITYREQUEST']._serialized_end=1450
+  _globals['_AUTHORITYSTATE']._serialized_start=1452
+  _globals['_AUTHORITYSTATE']._serialized_end=1549
+  _globals['_AUTHORITYSTATE_VALUE']._serialized_start=1470
+  _globals['_AUTHORITYSTATE_VALUE']._serialized_end=1549
+  _globals['_AUTHORITY']._serialized_start=1552
+  _globals['_AUTHORITY']._serialized_end=1828
+  _globals['_STRAGGLER']._serialized_start=1831
+  _globals['_STRAGGLER']._serialized_end=1985
 # @@protoc_insertion_point(module_scope)

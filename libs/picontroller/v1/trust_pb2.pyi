@@ -203,6 +203,7 @@ class RevokeCertificateRequest(_message.Message):
     IDENTITY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     MAY_RETURN_FIELD_NUMBER: _builtins.int
+    ISSUED_BEFORE_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """One certificate, by its serial number in hexadecimal."""
     identity: _builtins.str
@@ -211,6 +212,10 @@ class RevokeCertificateRequest(_message.Message):
     """Why, for people."""
     may_return: _builtins.bool
     """Of an identity: it may be issued again, to a fresh join token or API token. Otherwise it stays out for good."""
+    @_builtins.property
+    def issued_before(self) -> _timestamp_pb2.Timestamp:
+        """Of an identity that may return: leave alone what was issued to it later than this, because it has returned since. Unset: revoke all."""
+
     def __init__(
         self,
         *,
@@ -218,10 +223,11 @@ class RevokeCertificateRequest(_message.Message):
         identity: _builtins.str = ...,
         reason: _builtins.str = ...,
         may_return: _builtins.bool = ...,
+        issued_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "serial", b"serial", "target", b"target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "issued_before", b"issued_before", "serial", b"serial", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "may_return", b"may_return", "reason", b"reason", "serial", b"serial", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "issued_before", b"issued_before", "may_return", b"may_return", "reason", b"reason", "serial", b"serial", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["serial", "identity"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
@@ -467,7 +473,7 @@ class Straggler(_message.Message):
     trust_version: _builtins.int
     """Version of the trust bundle that it acknowledged last; 0 for none."""
     root: _builtins.str
-    """Fingerprint of the root of its newest certificate."""
+    """Fingerprint of the root of the certificate that it uses, as far as is known."""
     @_builtins.property
     def last_seen(self) -> _timestamp_pb2.Timestamp:
         """When it was heard of last."""

@@ -2,13 +2,14 @@
 
 A departure is written in the transaction that forgets the node and worked off afterwards, again and again until it succeeds, so that a
 crash or an identity service that is away delays it and loses nothing. A node that was deleted may not come back under its id; one that left
-by itself may, with a fresh join token.
+by itself may, with a fresh join token, perhaps before its departure was worked off: what it got since is left alone.
 """
 
 import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from picontroller.core.errors import Error, NotFound, Unauthenticated
@@ -19,10 +20,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """A node that has gone; for good when ``lasting``."""
+    """A node that has gone, when; for good when ``lasting``. ``time`` is None for one noted by a release that noted no times."""
 
     node_id: NodeId
     lasting: bool
+    time: datetime | None = None
 
 
 class NodeDeleted(Unauthenticated):

@@ -22,4 +22,6 @@ class MeshIdentities:
             reason="the node was deleted" if departure.lasting else "the node left",
             may_return=not departure.lasting,
         )
+        if departure.time is not None and not departure.lasting:
+            request.issued_before.FromDatetime(departure.time)
         await rpc.unary(stub.RevokeCertificate, request, seconds=REVOKE_SECONDS)

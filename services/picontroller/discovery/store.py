@@ -26,6 +26,7 @@ SCHEMA = (
     + requests.SCHEMA,
     "CREATE TABLE departures (node_id TEXT PRIMARY KEY, lasting INTEGER NOT NULL, settled INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;",
     audit.SCHEMA,
+    "ALTER TABLE departures ADD COLUMN time REAL;",
 )
 
 
@@ -57,7 +58,7 @@ class SqliteNodeStore:
             if changed:
                 _keep(connection, node_id, decision.node)
             if before is not None and decision.node is None:
-                _note_departure(connection, Departure(node_id, decision.lasting))
+                _note_departure(connection, Departure(node_id, decision.lasting, decision.events[0].time if decision.events else None))
             for event in decision.events:
                 outbox.emit(connection, event)
             if decision.node is not None:
@@ -77,13 +78,14 @@ class SqliteNodeStore:
 
     async def settle(self, departure: Departure) -> None:
         """Note that the identity service knows of a departure. One that lasts is remembered; of the other nothing stays."""
-        key = (departure.node_id, departure.lasting)
+        # Not one noted since: the node came back and left again while this was worked off.
+        key = (departure.node_id, departure.lasting, None if departure.time is None else departure.time.timestamp())
 
         def work(connection: apsw.Connection) -> None:
             if departure.lasting:
-                connection.execute("UPDATE departures SET settled = 1 WHERE node_id = ? AND lasting = ?", key)
+                connection.execute("UPDATE departures SET settled = 1 WHERE node_id = ? AND lasting = ? AND time IS ?", key)
             else:
-                connection.execute("DELETE FROM departures WHERE node_id = ? AND lasting = ?", key)
+                connection.execute("DELETE FROM departures WHERE node_id = ? AND lasting = ? AND time IS ?", key)
 
         await self._database.write(work)
 
@@ -128,15 +130,18 @@ def _refuse_deleted(connection: apsw.Connection, node_id: NodeId) -> None:
 
 def _note_departure(connection: apsw.Connection, departure: Departure) -> None:
     connection.execute(
-        "INSERT INTO departures (node_id, lasting) VALUES (?, ?)"
-        " ON CONFLICT (node_id) DO UPDATE SET lasting = max(lasting, excluded.lasting), settled = 0",
-        (departure.node_id, departure.lasting),
+        "INSERT INTO departures (node_id, lasting, time) VALUES (?, ?, ?)"
+        " ON CONFLICT (node_id) DO UPDATE SET lasting = max(lasting, excluded.lasting), time = excluded.time, settled = 0",
+        (departure.node_id, departure.lasting, None if departure.time is None else departure.time.timestamp()),
     )
 
 
 def _departures(connection: apsw.Connection) -> list[Departure]:
-    rows = connection.execute("SELECT node_id, lasting FROM departures WHERE NOT settled")
-    return [Departure(NodeId(str(node_id)), bool(lasting)) for node_id, lasting in rows]
+    rows = connection.execute("SELECT node_id, lasting, time FROM departures WHERE NOT settled")
+    return [
+        Departure(NodeId(str(node_id)), bool(lasting), None if time is None else datetime.fromtimestamp(float(str(time)), UTC))
+        for node_id, lasting, time in rows
+    ]
 
 
 def _to_json(node: Node) -> str:

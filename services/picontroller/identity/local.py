@@ -79,12 +79,13 @@ async def provision_admin(registry: Registry, folder: Path, clock: Clock) -> boo
     return changed
 
 
-async def keep_fresh(registry: Registry, root: Path, clock: Clock) -> None:
+async def keep_fresh(registry: Registry, root: Path, clock: Clock, changed: asyncio.Event | None = None) -> None:
     """Replace the issuing authority and the admin's credential in good time, for as long as the identity service runs.
 
-    The credential follows what is believed, and the active root, at once.
+    The credential follows what is believed, and the active root, at once. Set ``changed`` after each revocation: the admin, who may have
+    revoked its own, would have nothing to call with until the next round.
     """
-    changed = asyncio.Event()
+    changed = changed or asyncio.Event()
     registry.on_trust(changed.set)
     while True:
         changed.clear()

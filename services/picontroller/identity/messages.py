@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from picontroller.core.callers import Caller, Role
+from picontroller.core.errors import InvalidArgument, Violation
 from picontroller.core.tls.identity import Trust
 from picontroller.identity.api_tokens import ApiToken
 from picontroller.identity.authority import Issued
@@ -31,6 +32,15 @@ def roles_from(values: Iterable[int]) -> tuple[Role, ...]:
 def roles_to(roles: Iterable[Role]) -> "list[options_pb2.Role.Value.ValueType]":
     """Return roles as numbers, in their order."""
     return [options_pb2.Role.Value.Value(role.name) for role in sorted(roles, key=lambda role: role.value)]
+
+
+def time_from(moment: timestamp_pb2.Timestamp, field: str) -> datetime:
+    """Return a point in time. Raises InvalidArgument naming ``field`` for one beyond the years 1 to 9999."""
+    try:
+        return moment.ToDatetime(UTC)
+    except (ValueError, OverflowError) as error:
+        violation = Violation(field, "must lie within the years 1 to 9999")
+        raise InvalidArgument(f"{field} is no point in time", reason="VALIDATION_FAILED", violations=[violation]) from error
 
 
 def time_to(moment: datetime) -> timestamp_pb2.Timestamp:

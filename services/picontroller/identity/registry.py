@@ -28,6 +28,10 @@ from picontroller.identity.settings import Settings
 from picontroller.identity.signing_requests import public_key_of
 
 API_TOKEN_LIFE = timedelta(hours=24)
+# Members renew once in two thirds of a certificate's life. Five in a tenth of it leave room for further names and for restarts; each one
+# is a row that has to be kept until it ends, and who could have any number would fill the disk, which stops revocation too.
+MOST_RENEWALS = 5
+RENEWAL_WINDOW = 0.1  # of a certificate's life
 
 # Makes a certificate for a path (``/svc/gpio``) with further names. Called within the transaction that records it.
 Issue = Callable[[SpiffeId, tuple[str, ...]], Issued]
@@ -37,7 +41,8 @@ Issue = Callable[[SpiffeId, tuple[str, ...]], Issued]
 class Certification:
     """A wish for a certificate. ``asked`` names join those kept for the identity, or take their place if ``replace_names``.
 
-    ``proof`` is what the caller proved itself with, which must not have been revoked; empty for this machine's own.
+    ``proof`` is what the caller proved itself with, which must not have been revoked; empty for this machine's own. ``window`` is the time
+    within which the identity may get ``MOST_RENEWALS`` certificates under ``root``, zero for any number: a new root is no renewer's doing.
     """
 
     identity: SpiffeId
@@ -47,6 +52,8 @@ class Certification:
     event: str
     now: datetime
     proof: str = ""
+    root: str = ""
+    window: timedelta = timedelta(0)
 
 
 class Store(Protocol):
@@ -71,7 +78,7 @@ class Store(Protocol):
         """Keep what ``issue`` returns. A repetition with the same key within ``join_tokens.REPEAT_WINDOW`` gets the same certificate.
 
         Raises InvalidArgument for a key that was certified before, PermissionDenied for a name that another identity has, and for an
-        identity or a proof that was revoked.
+        identity or a proof that was revoked, QuotaExceeded for one that had enough within the window.
         """
         ...
 
@@ -176,7 +183,8 @@ class Registry:
     async def renew(self, caller: Caller, csr_pem: str, san: Sequence[str] = (), acts_for: str = "") -> Issued:
         """Return a certificate for the caller's identity, or for ``/gateway`` when the gateway's process asks for that.
 
-        Raises PermissionDenied for a caller that proved itself by an API token, and for names it may not have.
+        Raises PermissionDenied for a caller that proved itself by an API token, and for names it may not have, QuotaExceeded for one that
+        comes too often.
         """
         if caller.identity is None or caller.method != "certificate":
             raise PermissionDenied("a certificate is renewed with that certificate, not with a token", reason="CERTIFICATE_NEEDED")
@@ -251,7 +259,9 @@ class Registry:
         proof: str = "",
     ) -> Issued:
         self._refuse_own(key)
-        wish = Certification(identity, key_hash(key), asked, replace_names, event, self._clock.now(), proof)
+        window = self.life * RENEWAL_WINDOW if proof else timedelta(0)
+        root = self._keyring.root.fingerprint
+        wish = Certification(identity, key_hash(key), asked, replace_names, event, self._clock.now(), proof, root, window)
         return await self._store.certify(wish, self._issue(key, roles))
 
     def _issue(self, key: PublicKey, roles: frozenset[Role] = frozenset()) -> Issue:

@@ -97,7 +97,8 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
         if request.WhichOneof("target") == "serial":
             return messages.revoked_to(await self._revocations.certificate(callers.current(), request.serial, request.reason))
         caller, path = callers.current(), request.identity
-        revoked = await self._revocations.identity(caller, path, request.reason, may_return=request.may_return)
+        before = messages.time_from(request.issued_before, "issued_before") if request.HasField("issued_before") else None
+        revoked = await self._revocations.identity(caller, path, request.reason, may_return=request.may_return, issued_before=before)
         return messages.revoked_to(revoked)
 
     async def GetAuthority(self, request: trust_pb2.GetAuthorityRequest, context: Any) -> trust_pb2.Authority:

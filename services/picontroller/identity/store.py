@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 import apsw
 
 from picontroller.core.callers import Role, SpiffeId, parse_spiffe_id
-from picontroller.core.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from picontroller.core.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, QuotaExceeded
 from picontroller.core.events import Event
 from picontroller.core.store import audit, outbox, pages
 from picontroller.core.store.sqlite import Database
@@ -20,7 +20,7 @@ from picontroller.identity import names
 from picontroller.identity.api_tokens import ApiToken
 from picontroller.identity.authority import Issued
 from picontroller.identity.join_tokens import REPEAT_WINDOW, JoinToken, Redemption, Refusal
-from picontroller.identity.registry import Certification, Issue, certificate_event
+from picontroller.identity.registry import MOST_RENEWALS, Certification, Issue, certificate_event
 from picontroller.identity.revocation import store as revocations
 from picontroller.identity.rotation import store as rotations
 
@@ -48,9 +48,12 @@ CREATE TABLE api_tokens (
 CREATE TABLE trust (version INTEGER NOT NULL, trust_domain TEXT NOT NULL, digest BLOB NOT NULL);
 """
 )
-SCRIPTS = (SCHEMA, revocations.SCRIPT, rotations.SCRIPT, audit.SCHEMA)
+SCRIPTS = (SCHEMA, revocations.SCRIPT, rotations.SCRIPT, audit.SCHEMA, rotations.IN_USE_SCRIPT)
 # What has ended is listed for a while, then forgotten, so that certificates of a few seconds can't fill a disk.
 KEPT_AFTER_END = timedelta(days=30)
+# Beyond an identity's newest few, what has ended is forgotten after a day. What has not ended is kept: it may have to be revoked.
+MOST_KEPT = 20
+SUPERSEDED_KEPT_AFTER_END = timedelta(days=1)
 _TOKEN = "id, description, identity, create_time, expire_time, use_time, used_by"  # noqa: S105 - names of columns
 _USE_UP = (
     "UPDATE join_tokens SET use_time = ?, key_hash = ?"  # noqa: S608 - constants
@@ -139,7 +142,7 @@ class IdentityStore:
             issued = issue(identity, _kept_names(c, identity))
             c.execute("UPDATE join_tokens SET used_by = ? WHERE id = ?", (str(identity), redemption.token_id))
             _keep(c, issued, redemption.now)
-            rotations.heard_of(c, identity, redemption.now)
+            rotations.heard_of(c, identity, "", redemption.now)
             outbox.emit(c, Event("token.used", redemption.now, resource=redemption.token_id, data={"used_by": str(identity)}))
             outbox.emit(c, certificate_event("certificate.issued", issued, redemption.now))
             return issued
@@ -157,10 +160,11 @@ class IdentityStore:
             if kept is not None and kept[0].identity == certification.identity and certification.now - kept[1] <= REPEAT_WINDOW:
                 return kept[0]
             _refuse_known_key(c, certification.key_hash)
+            _refuse_haste(c, certification)
             issued = issue(certification.identity, _names_for(c, certification))
             _keep(c, issued, certification.now)
             if certification.proof:  # somebody asked for it, who is alive; what this machine makes for a member says nothing of it
-                rotations.heard_of(c, certification.identity, certification.now)
+                rotations.heard_of(c, certification.identity, _own_proof(certification), certification.now)
             outbox.emit(c, certificate_event(certification.event, issued, certification.now))
             return issued
 
@@ -212,8 +216,18 @@ def _answer_again(c: apsw.Connection, redemption: Redemption) -> Issued | Refusa
     return Refusal.USED
 
 
+def _own_proof(wish: Certification) -> str:
+    """Return what an asker uses until it has the answer. People are not listened to afterwards, so that their newest certificate counts."""
+    return "" if wish.identity.kind == "user" else wish.proof
+
+
 def _keep(c: apsw.Connection, issued: Issued, now: datetime) -> None:
     c.execute("DELETE FROM certificates WHERE expire_time < ?", (_micros(now - KEPT_AFTER_END),))
+    c.execute(
+        "DELETE FROM certificates WHERE identity = :identity AND expire_time < :end AND number NOT IN"
+        " (SELECT number FROM certificates WHERE identity = :identity ORDER BY number DESC LIMIT :kept)",
+        {"identity": str(issued.identity), "end": _micros(now - SUPERSEDED_KEPT_AFTER_END), "kept": MOST_KEPT},
+    )
     c.execute(
         f"INSERT INTO certificates ({_CERTIFICATE}, issue_time, root) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - a constant
         (
@@ -239,6 +253,23 @@ def _certificate_with(c: apsw.Connection, key_hash: bytes) -> tuple[Issued, date
 def _refuse_known_key(c: apsw.Connection, key_hash: bytes) -> None:
     if c.execute("SELECT count(*) FROM certificates WHERE key_hash = ?", (key_hash,)).get:
         raise InvalidArgument("this key was certified before; make a new one", reason="KEY_REUSED")
+
+
+def _refuse_haste(c: apsw.Connection, wish: Certification) -> None:
+    """Raise QuotaExceeded when the identity had as many certificates as it may within the window."""
+    newest = c.execute(
+        "SELECT issue_time FROM certificates WHERE identity = ? AND root = ? ORDER BY number DESC LIMIT ?",
+        (str(wish.identity), wish.root, MOST_RENEWALS),
+    )
+    ages = [wish.now - _time(issued) for (issued,) in newest]
+    if len(ages) == MOST_RENEWALS and all(timedelta(0) <= age < wish.window for age in ages):
+        wait = (wish.window - max(ages)).total_seconds()
+        raise QuotaExceeded(
+            f"{revocations.path_of(wish.identity)} had {MOST_RENEWALS} certificates within {wish.window.total_seconds():.0f} s;"
+            f" use the newest, or try again in {wait:.0f} s",
+            reason="RATE_LIMITED",
+            retry_after=wait,
+        )
 
 
 def _names_for(c: apsw.Connection, wish: Certification) -> tuple[str, ...]:

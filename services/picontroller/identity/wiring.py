@@ -3,6 +3,7 @@
 Both open the same database, which only one at a time may do: leave ``opened`` before ``build``.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -27,6 +28,9 @@ from picontroller.identity.settings import Settings
 from picontroller.identity.store import SCRIPTS, IdentityStore
 from picontroller.v1 import identity_pb2_grpc
 
+# What a full disk must not stop is taking a proof away. A revocation takes a few kilobytes; this is enough for thousands.
+RESERVE_BYTES = 8 * 1024 * 1024
+
 
 @asynccontextmanager
 async def opened(data_dir: Path, settings: Settings, clock: Clock) -> AsyncIterator[Registry]:
@@ -34,7 +38,7 @@ async def opened(data_dir: Path, settings: Settings, clock: Clock) -> AsyncItera
 
     Raises FailedPrecondition when keys are missing or unsafe, the trust domain changed, or another process has the database open.
     """
-    async with await Database.open(data_dir / "identity.db", SCRIPTS) as database:
+    async with await Database.open(data_dir / "identity.db", SCRIPTS, reserve_bytes=RESERVE_BYTES) as database:
         yield await registry_in(database, data_dir, settings, clock)
 
 
@@ -43,19 +47,24 @@ async def build(surroundings: Surroundings) -> AsyncIterator[Service]:
     """Yield the service. It also keeps the admin credential beside its folder fresh, if there is one."""
     settings: Settings = surroundings.settings
     clock = surroundings.clock
-    async with await Database.open(surroundings.data_dir / "identity.db", SCRIPTS) as database, audited(database, surroundings) as audit:
+    async with (
+        await Database.open(surroundings.data_dir / "identity.db", SCRIPTS, reserve_bytes=RESERVE_BYTES) as database,
+        audited(database, surroundings) as audit,
+    ):
         registry = await registry_in(database, surroundings.data_dir, settings, clock)
         kept = RevocationStore(database)
         news = News(lambda: registry.trust, kept, clock)
         database.on_commit(news.wake)
         registry.on_trust(news.wake)
         revocations = Revocations(kept, settings.trust_domain, _own(settings), clock)
+        revoked = asyncio.Event()
+        revocations.on_revocation(revoked.set)
         rotation = Rotation(registry, RotationStore(database), settings.member_silent_seconds, clock)
         servicer = IdentityServicer(registry, IdentityStore(database), revocations, news, rotation)
         background: dict[str, Callable[[], Awaitable[None]]] = {
             "outbox": Outbox(database, EventBus(surroundings.mesh, surroundings.name), clock).run,
             "news": news.run,
-            "upkeep": partial(local.keep_fresh, registry, surroundings.data_dir.parent, clock),
+            "upkeep": partial(local.keep_fresh, registry, surroundings.data_dir.parent, clock, revoked),
         }
         yield Service(
             surroundings.name,

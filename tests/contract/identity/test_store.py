@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from picontroller.core.callers import Role, SpiffeId
-from picontroller.core.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from picontroller.core.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, QuotaExceeded
 from picontroller.core.events import Event, event_from_json
 from picontroller.core.store.sqlite import Database
 from picontroller.identity.api_tokens import ApiToken
@@ -37,6 +37,8 @@ class Trial:
         self.store = store
         self._database = database
         self.calls: list[tuple[SpiffeId, tuple[str, ...]]] = []
+        self.root = ""
+        self.life = timedelta(days=30)
 
     async def events(self) -> list[str]:
         """Return the types of all events, oldest first."""
@@ -46,12 +48,13 @@ class Trial:
         rows = await self._database.read(lambda c: c.execute("SELECT event FROM outbox ORDER BY sequence").fetchall())
         return [event_from_json(str(text)).type for (text,) in rows]
 
-    def issue(self, key: str) -> Issue:
+    def issue(self, key: str, start: datetime = NOW) -> Issue:
         """Return what makes a certificate for a key; nothing is signed."""
 
         def make(identity: SpiffeId, names: tuple[str, ...]) -> Issued:
             self.calls.append((identity, names))
-            return Issued(digest(key).hex()[:16], identity, digest(key), NOW, NOW + timedelta(days=30), f"chain of {key}")
+            chain, end = f"chain of {key}", start + self.life
+            return Issued(digest(key).hex()[:16], identity, digest(key), start, end, chain, root=self.root)
 
         return make
 
@@ -66,10 +69,18 @@ class Trial:
         return await self.store.redeem(attempt, DOMAIN, self.issue(key))
 
     async def certify(
-        self, identity: SpiffeId, key: str, *names: str, replace: bool = False, after: float = 0, event: str = "certificate.renewed"
+        self,
+        identity: SpiffeId,
+        key: str,
+        *names: str,
+        replace: bool = False,
+        after: float = 0,
+        event: str = "certificate.renewed",
+        window: float = 0,
     ) -> Issued:
-        wish = Certification(identity, digest(key), names, replace, event, NOW + timedelta(seconds=after))
-        return await self.store.certify(wish, self.issue(key))
+        limit = timedelta(seconds=window)
+        wish = Certification(identity, digest(key), names, replace, event, NOW + timedelta(seconds=after), root=self.root, window=limit)
+        return await self.store.certify(wish, self.issue(key, NOW if not window else wish.now))
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -191,6 +202,29 @@ async def test_certificate_when_asked_again_with_the_same_key_is_the_same_for_a_
         await trial.certify(EVENTS, "key")
 
 
+async def test_certificates_when_asked_for_in_haste_are_refused_until_the_window_has_passed(trial: Trial) -> None:
+    made = [await trial.certify(GPIO, f"key {number}", after=number, window=100) for number in range(5)]
+    with pytest.raises(QuotaExceeded) as caught:
+        await trial.certify(GPIO, "another", after=10, window=100)
+    assert (caught.value.reason, caught.value.retry_after) == ("RATE_LIMITED", 90)
+    assert await trial.certify(GPIO, "key 4", after=10, window=100) == made[4], "a repetition is free"
+    assert await trial.certify(EVENTS, "theirs", after=10, window=100), "others are not held up"
+    assert await trial.certify(GPIO, "own", after=11), "what this machine makes for itself has no limit"
+    with pytest.raises(QuotaExceeded):
+        await trial.certify(GPIO, "another", after=100.9, window=100)
+    assert await trial.certify(GPIO, "another", after=101, window=100)
+
+
+async def test_certificates_when_the_root_changes_are_not_counted_any_more(trial: Trial) -> None:
+    for number in range(5):
+        await trial.certify(GPIO, f"key {number}", window=100)
+    trial.root = "another"
+    for number in range(5):
+        await trial.certify(GPIO, f"fresh key {number}", window=100)
+    with pytest.raises(QuotaExceeded):
+        await trial.certify(GPIO, "another", window=100)
+
+
 async def test_names_when_added_are_kept_and_when_replaced_are_gone(trial: Trial) -> None:
     await trial.certify(SERVER, "1", "b.example.org")
     await trial.certify(SERVER, "2", "a.example.org", "192.0.2.1")
@@ -245,3 +279,22 @@ async def test_store_when_things_ended_long_ago_forgets_them(tmp_path: Path) -> 
         assert [issued.key_hash for issued in (await trial.store.certificates(10, ""))[0]] == [digest("newer"), digest("old")]
         await trial.certify(GPIO, "newest", after=61 * 86400)
         assert digest("old") not in [issued.key_hash for issued in (await trial.store.certificates(10, ""))[0]]
+
+
+async def test_store_when_many_have_ended_forgets_all_but_the_newest_after_a_day_and_none_that_holds(tmp_path: Path) -> None:
+    async with await Database.open(tmp_path / "identity.db", SCRIPTS) as database:
+        trial = Trial(IdentityStore(database), database)
+
+        async def keys() -> set[bytes]:
+            return {issued.key_hash for issued in (await trial.store.certificates(1000, ""))[0]}
+
+        await trial.certify(GPIO, "holds", after=1, window=0.001)  # 30 days, and the oldest
+        await trial.certify(EVENTS, "theirs", after=1, window=0.001)
+        trial.life = timedelta(seconds=10)
+        ended = [f"key {number}" for number in range(40)]
+        for number, key in enumerate(ended):
+            await trial.certify(GPIO, key, after=2 + number, window=0.001)
+        assert len(await keys()) == 42, "what ended today stays"
+        await trial.certify(GPIO, "next", after=2 * 86400, window=0.001)
+        newest = {digest(key) for key in ended[-20:]}
+        assert await keys() == {digest("holds"), digest("theirs"), digest("next")} | newest

@@ -40,6 +40,14 @@ async def test_event_when_it_happens_arrives_with_the_keys_of_the_contract(world
     await until(lambda: world.services.seen.subscriptions == 0)
 
 
+async def test_subscription_when_over_a_websocket_goes_by_the_address_that_envoy_saw(world: EdgeWorld) -> None:
+    world.services.seen.address = ""
+    async with events(world, token=world.tokens.token(), headers={"x-client-address": "192.0.2.99"}):
+        await until(lambda: world.services.seen.subscriptions == 1)
+    assert world.services.seen.address == "127.0.0.1"
+    await until(lambda: world.services.seen.subscriptions == 0)
+
+
 async def test_client_when_it_comes_back_with_its_cursor_misses_nothing_and_sees_nothing_twice(world: EdgeWorld) -> None:
     token = world.tokens.token()
     place = len(world.services.events.journal)

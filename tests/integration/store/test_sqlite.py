@@ -119,6 +119,48 @@ async def test_disk_when_full_refuses_and_recovers(tmp_path: Path) -> None:
         assert await names(database) == ["small"]
 
 
+def insert_urgently(name: str, reserve: Path) -> Callable[[apsw.Connection], None]:
+    """Return work that finds a larger disk once the reserve is gone."""
+
+    def work(connection: apsw.Connection) -> None:
+        if not reserve.exists():
+            connection.execute("PRAGMA max_page_count = 100000")
+        connection.execute("INSERT INTO item VALUES (?, ?)", (name, b"x" * 200_000))
+
+    return work
+
+
+async def test_disk_when_full_has_room_for_what_is_urgent_alone_and_reserves_it_again(tmp_path: Path) -> None:
+    reserve = tmp_path / "test.reserve"
+    async with await Database.open(tmp_path / "test.db", SCHEMA, reserve_bytes=65536) as database:
+        assert reserve.stat().st_blocks * 512 >= 65536
+        assert reserve.stat().st_mode & 0o777 == 0o600
+        await database.write(lambda c: c.execute("PRAGMA max_page_count = 20") and None)
+        with pytest.raises(QuotaExceeded, match="full"):
+            await database.write(insert("large", b"x" * 200_000))
+        assert reserve.exists(), "only what is urgent may have it"
+        outcomes = await asyncio.gather(
+            database.write(insert("other", b"x" * 200_000)),
+            database.write(insert_urgently("urgent", reserve), urgent=True),
+            return_exceptions=True,
+        )
+        assert [type(outcome) for outcome in outcomes] == [QuotaExceeded, type(None)]
+        assert await names(database) == ["urgent"]
+        assert not reserve.exists()
+        await database.write(insert("small"))
+        assert reserve.exists()
+
+
+async def test_disk_when_full_and_the_reserve_is_spent_refuses_what_is_urgent_and_lives(tmp_path: Path) -> None:
+    async with await Database.open(tmp_path / "test.db", SCHEMA, reserve_bytes=65536) as database:
+        await database.write(lambda c: c.execute("PRAGMA max_page_count = 20") and None)
+        for _ in range(2):
+            with pytest.raises(QuotaExceeded, match="full"):
+                await database.write(insert("large", b"x" * 200_000), urgent=True)
+        await database.write(insert("small"))
+        assert await names(database) == ["small"]
+
+
 async def test_work_when_it_breaks_a_constraint_is_our_mistake_and_the_writer_lives(database: Database) -> None:
     await database.write(insert("a"))
     outcomes = await asyncio.wait_for(asyncio.gather(database.write(insert("a")), database.write(insert("b")), return_exceptions=True), 10)

@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -11,11 +13,14 @@ import pytest
 from picontroller.core import errors
 from picontroller.core.audit.chain import DROPPED
 from picontroller.core.audit.pending import NotTheChange
+from picontroller.core.audit.trail import STRANGERS_AT_ONCE
 from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc.limits import LimitSettings
 from picontroller.core.store.sqlite import Database
+from picontroller.core.tls.denials import Denial
 from picontroller.v1 import discovery_pb2
 from tests.fakes.ledger import SCHEMA, Ledger, add, ledger_service
+from tests.fakes.limits import PLENTY
 
 METHOD = "picontroller.v1.DiscoveryService/UpdateNode"
 ASK = discovery_pb2.UpdateNodeRequest(id="n1", labels={"room": "attic"})
@@ -53,6 +58,22 @@ async def test_change_when_done_has_its_record_when_it_is_answered(ledger: Ledge
     assert record.request_digest == hashlib.sha256(ASK.SerializeToString(deterministic=True)).hexdigest()
     assert record.previous_hash == "0" * 64
     assert (await ledger.verify()).broken_number == 0
+
+
+async def test_address_when_anybody_but_the_gateway_tells_it_is_that_of_the_socket(tmp_path: Path) -> None:
+    claim = {"x-client-address": "192.0.2.99"}
+    async with ledger_service(tmp_path, listen="127.0.0.1:0") as ledger:
+        for path in ("node/0b0e7e9e-4b5c-4f0f-9d1c-0123456789ab", "user/mona", "svc/gateway"):
+            with pytest.raises(errors.PermissionDenied):
+                await rpc.unary(ledger.stub(path, "monitor").UpdateNode, ASK, metadata=claim)
+        await rpc.unary(ledger.stub().UpdateNode, ASK, metadata=claim)
+        bearer = {"authorization": f"Bearer {ledger.tokens.token('anna', 'CLUSTER_ADMIN')}"}
+        await rpc.unary(ledger.stub("gateway", "monitor").UpdateNode, ASK, metadata=claim | bearer)
+        assert Counter((record.code, record.address) for record in await ledger.records(method=METHOD)) == {
+            ("PERMISSION_DENIED", "127.0.0.1"): 3,
+            ("OK", "127.0.0.1"): 1,
+            ("OK", "192.0.2.99"): 1,
+        }
 
 
 async def test_change_when_its_work_fails_leaves_neither_change_nor_ok(ledger: Ledger) -> None:
@@ -275,3 +296,53 @@ async def test_flood_when_beyond_the_rate_leaves_one_record_for_all_and_their_nu
         records = await ledger.records()
     assert [record.code for record in records if record.method == METHOD] == ["OK", "RESOURCE_EXHAUSTED"]
     assert [record.resource for record in records if record.method == DROPPED] == ["29"]
+
+
+async def test_refusals_when_they_are_alike_leave_one_record_for_all_and_their_number(tmp_path: Path) -> None:
+    async with ledger_service(tmp_path, PLENTY) as ledger:
+        stub, admin = ledger.stub("gateway"), ledger.stub()
+        for number in range(256):  # strangers at one address, and at one /64
+            await refused(stub, f"2001:db8::{number:x}")
+            await refused(stub, "192.0.2.7")
+        await update(ledger)
+        for _ in range(3):
+            with pytest.raises(errors.PermissionDenied):
+                await as_monitor(ledger)
+        await rpc.unary(admin.UpdateNode, Request(id="n2", labels={"a": "b"}))
+        records = await ledger.records()
+    found = [(record.address, record.code) for record in records if record.method != DROPPED]
+    assert found.count(("2001:db8::0", "UNAUTHENTICATED")) == found.count(("192.0.2.7", "UNAUTHENTICATED")) == 1
+    assert [code for _, code in found].count("OK") == 2
+    assert [code for _, code in found].count("PERMISSION_DENIED") == 1
+    assert sum(int(record.resource) for record in records if record.method == DROPPED) == 255 * 2 + 2
+
+
+async def test_refusals_of_strangers_when_they_come_from_everywhere_have_a_ceiling(tmp_path: Path) -> None:
+    async with ledger_service(tmp_path, PLENTY) as ledger:
+        stub = ledger.stub("gateway")
+        for number in range(200):
+            await refused(stub, f"192.0.2.{number}")
+        with pytest.raises(errors.PermissionDenied):
+            await as_monitor(ledger)
+        records = await ledger.records()
+    strangers = sum(record.code == "UNAUTHENTICATED" for record in records)
+    assert STRANGERS_AT_ONCE <= strangers <= STRANGERS_AT_ONCE + 2  # one comes back in six seconds
+    assert strangers + sum(int(record.resource) for record in records if record.method == DROPPED) == 200
+    assert [record.principal for record in records if record.code == "PERMISSION_DENIED"] == ["spiffe://pi-controller.local/user/mona"]
+
+
+async def refused(stub: Any, address: str) -> None:
+    with pytest.raises(errors.Unauthenticated):
+        await rpc.unary(stub.GetNode, discovery_pb2.GetNodeRequest(id="n1"), metadata={"x-client-address": address})
+
+
+async def test_call_behind_a_revoked_gateway_is_told_to_try_again_and_recorded(ledger: Ledger) -> None:
+    stub = ledger.stub("gateway")
+    serial = ledger.mesh("gateway", "cluster-admin").identity.credentials.serial
+    ledger.server.denials.add([Denial(f"certificate:{serial}", 4e9)], 1)
+    token = {"authorization": f"Bearer {ledger.tokens.token()}"}
+    with pytest.raises(errors.Unavailable) as caught:
+        await rpc.unary(stub.GetNode, discovery_pb2.GetNodeRequest(id="n1"), metadata=token)
+    assert caught.value.reason == "GATEWAY_REVOKED"
+    (record,) = await ledger.records()
+    assert (record.principal, record.code, record.reason) == ("anonymous", "UNAVAILABLE", "GATEWAY_REVOKED")

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -22,10 +23,12 @@ class NotedRevocations(identity_pb2_grpc.IdentityServiceServicer):
 
     def __init__(self, answer: Callable[[], None] = lambda: None) -> None:
         self.asked: list[tuple[str, bool]] = []
+        self.times: list[datetime | None] = []
         self.answer = answer
 
     async def RevokeCertificate(self, request: trust_pb2.RevokeCertificateRequest, context: Any) -> trust_pb2.RevokeCertificateResponse:
         self.asked.append((request.identity, request.may_return))
+        self.times.append(request.issued_before.ToDatetime(UTC) if request.HasField("issued_before") else None)
         self.answer()
         return trust_pb2.RevokeCertificateResponse()
 
@@ -106,3 +109,24 @@ async def test_node_when_its_revocation_fails_is_tried_again_and_holds_up_no_oth
             await rpc.unary(quiet_world.stub().DeleteNode, v1.DeleteNodeRequest(id=node_id))
         await until(lambda: [path for path, _ in noted.asked].count(f"/node/{first}") == 4)
         assert [path for path, _ in noted.asked].count(f"/node/{second}") == 1
+
+
+async def test_node_when_it_left_and_came_back_before_the_identity_service_knew_is_revoked_up_to_its_leaving(
+    quiet_world: World, noted: NotedRevocations
+) -> None:
+    left, deleted = new_node_id(), new_node_id()
+    async with quiet_world.running():
+        for node_id in (left, deleted):
+            await quiet_world.register(node_id)
+        gone = quiet_world.clock.now()
+        await rpc.unary(quiet_world.stub(f"node/{left}").UnregisterNode, v1.UnregisterNodeRequest(id=left))
+        await rpc.unary(quiet_world.stub().DeleteNode, v1.DeleteNodeRequest(id=deleted))
+        await quiet_world.register(left)
+    async with quiet_world.running(), identity_service(quiet_world, noted):
+        await until(lambda: len(noted.asked) == 2)
+        times = dict(zip((identity for identity, _ in noted.asked), noted.times, strict=True))
+        assert times[f"/node/{deleted}"] is None, "who was deleted keeps nothing"
+        assert times[f"/node/{left}"] == gone
+    async with quiet_world.running(), identity_service(quiet_world, noted):
+        await quiet_world.register(new_node_id())
+        assert len(noted.asked) == 2, "what the identity service knows is not told again"

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from picontroller.core import callers
 from picontroller.core.clock import SystemClock
 from picontroller.core.rpc import hosting
 from picontroller.core.rpc.hosting import Manners
@@ -39,6 +40,7 @@ class Plane:
         self.denials: list[tuple[int, Denial]] = []
         self.asked: list[tuple[int, int]] = []
         self.acknowledged: list[tuple[str, int]] = []
+        self.proofs: list[str] = []
         self.refusal: Exception | None = None
         self.silent = False
         self.news = News(lambda: self.trust, self, SystemClock(), sign_seconds=0.2)
@@ -62,6 +64,7 @@ class Plane:
         from google.protobuf import empty_pb2
 
         self.acknowledged.append((request.identity, request.version))
+        self.proofs.append(callers.current().proof)
         return empty_pb2.Empty()
 
     def publish(self, **changes: Any) -> None:

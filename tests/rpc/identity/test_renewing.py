@@ -54,6 +54,20 @@ async def test_renewal_when_asked_by_a_person_keeps_the_roles(world: World) -> N
     )
 
 
+async def test_renewal_when_asked_in_haste_is_refused_while_the_others_renew(world: World) -> None:
+    hasty, other = await node(world), world.folder("gpio")
+    for _ in range(4):  # with the one that it joined with: five
+        await renew(world, hasty)
+    with pytest.raises(errors.QuotaExceeded) as caught:
+        await renew(world, hasty)
+    tenth = world.settings.certificate_seconds / 10
+    assert caught.value.reason == "RATE_LIMITED"
+    assert caught.value.retry_after == pytest.approx(tenth, abs=60)
+    await renew(world, other)
+    world.clock.shift = timedelta(seconds=tenth)
+    await renew(world, hasty)
+
+
 async def test_renewal_when_asked_with_a_token_is_refused(world: World) -> None:
     token = (world.root / "admin" / "token").read_text().strip()
     stub = world.stub(world.folder("gateway/edge"))

@@ -1,6 +1,7 @@
 """From one root to the next: who is waited for, what chains lead to in each state, and what is found after a crash in between."""
 
 import asyncio
+import errno
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from picontroller.core.tls import joining
 from picontroller.core.tls.identity import IdentityFolder
 from picontroller.identity import local, wiring
 from picontroller.identity.keyring import open_keyring
+from picontroller.identity.rotation import rotating
 from picontroller.identity.rotation.rotating import Rotation, Step
 from picontroller.identity.rotation.store import RotationStore
 from picontroller.identity.settings import Settings
@@ -143,6 +145,8 @@ async def test_rotation_when_everybody_follows_ends_with_the_new_root_alone(worl
     chain = (await renewed(world)).certificate_chain_pem
     assert leads(chain, old_pem)
     assert leads(chain, new_pem)
+    assert (await refused(world, "FINISH")).reason == "MEMBERS_BEHIND", "nobody saw that the answer came in"
+    await acknowledge(world, world.folder("gpio"), retiring.trust_version)
 
     finished = await take(world, "FINISH")
     assert (finished.state, list(finished.roots)) == (State.STABLE, [new])
@@ -228,6 +232,31 @@ async def test_acknowledgement_when_of_a_version_that_does_not_exist_is_refused(
     assert caught.value.reason == "VERSION_UNKNOWN"
 
 
+async def test_rotation_when_the_answer_to_a_renewal_was_lost_waits_for_the_member(world: World) -> None:
+    old = (await take(world, "PREPARE")).active_root
+    gpio, gateway = world.folder("gpio"), world.folder("gateway")
+    for step in ("ACTIVATE", "RETIRE"):
+        await acknowledge(world, gpio, (await bundle(world)).version)
+        retiring = await take(world, step)
+    await acknowledge(world, gpio, retiring.trust_version)
+    _, request = request_for_new_key()
+    await rpc.unary(world.stub(gpio).RenewCertificate, pb.RenewCertificateRequest(csr_pem=request))  # and never stored
+    await acknowledge(world, gpio, retiring.trust_version)
+    assert [(each.spiffe_id, each.root) for each in (await standing(world)).stragglers] == [(str(gpio.credentials.spiffe_id), old)]
+    assert str(gpio.credentials.spiffe_id) in (await refused(world, "FINISH")).message
+    await renewed(world)
+    await acknowledge(world, world.folder("gpio"), retiring.trust_version)
+
+    await renewed(world, "gateway")
+    await acknowledge(world, world.folder("gateway"), retiring.trust_version)
+    await acknowledge(world, gateway, retiring.trust_version, "/gateway")  # of the edge only what was issued is known
+    assert [each.spiffe_id.rpartition("/")[2] for each in (await standing(world)).stragglers] == ["gateway"]
+    _, request = request_for_new_key()
+    asked = pb.RenewCertificateRequest(csr_pem=request, identity="/gateway")
+    await rpc.unary(world.stub(world.folder("gateway")).RenewCertificate, asked)
+    assert (await take(world, "FINISH")).state == State.STABLE
+
+
 async def test_rotation_when_asked_for_by_a_member_is_refused(world: World) -> None:
     stub = world.stub(world.folder("gpio"))
     with pytest.raises(errors.PermissionDenied):
@@ -292,6 +321,51 @@ async def test_abuse_106_rotation_when_killed_between_key_and_commit_is_found_be
         rotation = Rotation(registry, RotationStore(database), 180, clock)
         assert await rotation.standing() == before
         assert (await rotation.take(Step[STEPS[taken]])).trust_version == before.trust_version + 1
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_rotation_when_its_caller_gives_up_at_any_point_keeps_memory_and_database_together(tmp_path: Path, step: str) -> None:
+    clock, taken = SystemClock(), 0
+    for turns in range(40):
+        folder = tmp_path / str(turns)
+        async with await Database.open(folder / "identity.db", SCRIPTS) as database:
+            registry, store = await wiring.registry_in(database, folder, Settings(), clock), RotationStore(database)
+            rotation = Rotation(registry, store, 180, clock)
+            for earlier in STEPS[: STEPS.index(step)]:
+                await rotation.take(Step[earlier])
+            before = registry.keyring.position
+            call = asyncio.create_task(rotation.take(Step[step]))
+            for _ in range(turns):
+                await asyncio.sleep(0.0002 if turns % 2 else 0)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+            after = await rotation.take(Step[step])  # waits for its turn, and is a repetition of what was taken
+            assert await store.position() == registry.keyring.position != before
+            assert after.trust_version == registry.trust.version == STEPS.index(step) + 2
+            taken += call.cancelled()
+    assert taken > 0, "none was given up"
+
+
+async def test_rotation_when_keys_can_not_be_written_says_so_and_changes_nothing(tmp_path: Path) -> None:
+    async with await Database.open(tmp_path / "identity.db", SCRIPTS) as database:
+        registry = await wiring.registry_in(database, tmp_path, Settings(), SystemClock())
+        rotation = Rotation(registry, RotationStore(database), 180, SystemClock())
+        before, folder = await rotation.standing(), tmp_path / "ca"
+        folder.rename(tmp_path / "kept")
+        folder.write_text("in the way")
+        with pytest.raises(errors.FailedPrecondition) as caught:
+            await rotation.take(Step.PREPARE)
+        assert caught.value.reason == "FOLDER_UNWRITABLE"
+        assert await rotation.standing() == before
+        folder.unlink()
+        (tmp_path / "kept").rename(folder)
+        assert (await rotation.take(Step.PREPARE)).trust_version == before.trust_version + 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_rotation_when_the_disk_is_full_says_that(number: int) -> None:
+    refusal = rotating.unwritable(OSError(number, "no space left"))
+    assert (type(refusal), refusal.reason) == (errors.QuotaExceeded, "DISK_FULL")
 
 
 async def test_authority_when_it_is_one_of_the_first_release_is_kept(tmp_path: Path) -> None:

@@ -187,6 +187,7 @@ async def test_member_when_its_own_proof_was_revoked_says_so_and_does_not_storm(
         await asyncio.sleep(1.2)  # nothing may happen meanwhile: a storm would
         assert len(plane.asked) == 1
         assert [record.levelname for record in caplog.records if "was revoked" in record.message] == ["ERROR"]
+        assert "`pictl serve identity`" in str(next(vars(record)["try"] for record in caplog.records if "was revoked" in record.message))
         plane.refusal = None
         plane.authority.identity(gpio.path, "svc/gpio")
         gpio.load()  # it has got a new certificate
@@ -228,6 +229,18 @@ async def test_member_when_told_to_renew_does_so_only_under_another_root(plane: 
         await until(lambda: asked)
     renewing.cancel()
     await asyncio.gather(renewing, return_exceptions=True)
+
+
+async def test_member_when_it_has_another_certificate_says_so_by_calling_with_it(plane: Plane) -> None:
+    gpio, edge = plane.member(), plane.member("edge", "gateway")
+    async with plane.serving(), plane.following(gpio, Believer(edge, None, "/gateway")):
+        await until(lambda: plane.acknowledged == [("", 1), ("/gateway", 1)])
+        first = gpio.credentials.serial
+        assert plane.proofs == [f"certificate:{first}"] * 2
+        gpio.store(plane.member("fresh", "svc/gpio").credentials, gpio.trust)
+        await until(lambda: len(plane.acknowledged) == 4)
+        assert plane.proofs[2:] == [f"certificate:{gpio.credentials.serial}"] * 2
+        assert gpio.credentials.serial != first
 
 
 async def test_mesh_when_a_node_is_denied_does_not_dial_it_and_cuts_it_off(plane: Plane) -> None:
@@ -279,3 +292,28 @@ async def test_member_when_the_service_is_away_goes_on_refusing_whom_it_knew_als
     async with hosting.serving(server, started, [address], manners), plane.following(started):
         assert await status(doomed) is grpc.StatusCode.UNAUTHENTICATED
         assert await status(other) is grpc.StatusCode.OK
+
+
+async def test_member_when_the_certificate_of_whom_it_acts_for_is_revoked_renews_that_at_once_and_no_other(plane: Plane) -> None:
+    own, edge = plane.member("gateway", "svc/gateway"), plane.member("edge", "gateway")
+    asked: list[str] = []
+
+    def renewal_of(identity: IdentityFolder) -> Renewal:
+        async def request(csr_pem: bytes) -> Issued:
+            asked.append(str(identity.credentials.spiffe_id))
+            raise Unavailable("not here")
+
+        return Renewal(identity, request, SystemClock())
+
+    renewals = [renewal_of(own), renewal_of(edge)]
+    renewing = [asyncio.create_task(each.run()) for each in renewals]
+    async with plane.serving(), plane.following(own, Believer(edge, renewals[1], "/gateway"), renewal=renewals[0]):
+        plane.deny("certificate:other", f"certificate:{own.credentials.serial}")
+        await until(lambda: edge.denials.denies("certificate:other"))
+        assert asked == []
+        plane.deny(f"certificate:{edge.credentials.serial}")
+        await until(lambda: asked)
+        assert set(asked) == {"spiffe://pi-controller.local/gateway"}
+    for task in renewing:
+        task.cancel()
+    await asyncio.gather(*renewing, return_exceptions=True)

@@ -24,11 +24,12 @@ async def reflecting(
 
     Callers need proof as everywhere.
     """
-    server = Server(register, hosting.chain(identity, manners), tuple(services), channelz_too=False, limits=manners.limits)
+    authenticator = hosting.authenticator_of(identity, manners)
+    server = Server(register, hosting.chain(authenticator, manners), tuple(services), channelz_too=False, limits=manners.limits)
     await server.start([address], server_credentials(identity))
-    forget_listener = hosting.end_denied(server, identity)
+    forget_listeners = hosting.end_refused(server, identity, authenticator)
     try:
         yield
     finally:
-        forget_listener()
+        forget_listeners()
         await server.drain(GRACE_SECONDS)

@@ -20,6 +20,7 @@ from picontroller.core.clock import Clock
 from picontroller.core.errors import Error, InvalidArgument, OutOfRange, PermissionDenied, QuotaExceeded, Unauthenticated, Unavailable
 from picontroller.core.rpc import mesh as rpc
 from picontroller.core.rpc.forwarding import ForwardedProofs
+from picontroller.core.rpc.interceptors.guarding import CLIENT_ADDRESS
 from picontroller.core.rpc.mesh import Mesh
 from picontroller.core.tasks import next_pause
 from picontroller.gateway.bridge import subscription
@@ -99,7 +100,7 @@ class EventSocket:
         request = subscription.request_from(socket.query_params)
         loop = asyncio.get_running_loop()
         parts = [
-            loop.create_task(self._send(socket, request, proof)),
+            loop.create_task(self._send(socket, request, {**proof, **_address_in(socket.headers)})),
             loop.create_task(_listen(socket)),
             loop.create_task(self._expire(caller)),
             loop.create_task(self._interrupt()),
@@ -113,7 +114,7 @@ class EventSocket:
         for part in done:
             part.result()
 
-    async def _send(self, socket: WebSocket, request: events_pb2.SubscribeRequest, proof: Mapping[str, str]) -> None:
+    async def _send(self, socket: WebSocket, request: events_pb2.SubscribeRequest, metadata: Mapping[str, str]) -> None:
         """Send events, whichever connection to the event bus they come over: connections end now and then, subscriptions go on.
 
         A bus that can't be had at first, or is away for longer than ``RESUMING_SECONDS``, ends this.
@@ -122,7 +123,7 @@ class EventSocket:
         while True:
             try:
                 stub = events_pb2_grpc.EventServiceStub(self._mesh.service("events"))
-                async with aclosing(rpc.stream(stub.Subscribe, request, metadata=proof)) as responses:
+                async with aclosing(rpc.stream(stub.Subscribe, request, metadata=metadata)) as responses:
                     async for response in responses:
                         await _send_events(socket, response)
                         request.after = response.cursor
@@ -149,6 +150,12 @@ class EventSocket:
         """Return whether the page that connects is our own or one that was named. Programs send no origin."""
         origin = headers.get("origin")
         return origin is None or origin == f"https://{headers.get('host', '')}" or origin in self._settings.allowed_origins
+
+
+def _address_in(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata by which services know where the client is: as Envoy, which alone gets here, wrote it over the client's own."""
+    address = headers.get(CLIENT_ADDRESS)
+    return {CLIENT_ADDRESS: address} if address else {}
 
 
 async def _text(socket: WebSocket) -> str:

@@ -20,6 +20,7 @@ from picontroller.core import tasks
 from picontroller.core.clock import Clock
 from picontroller.core.errors import FailedPrecondition, Unavailable
 from picontroller.core.files import make_private_folder, write_secret
+from picontroller.core.tls.identity import IdentityFolder
 from picontroller.gateway.envoy import admin, bootstrap, descriptors
 from picontroller.gateway.envoy.bootstrap import Edge
 
@@ -29,6 +30,7 @@ FLAGS = ("--concurrency", "1", "--disable-hot-restart", "--drain-time-s", "5", "
 LAUNCHER = Path(__file__).with_name("launcher.py")
 POLL_SECONDS = 0.02
 ROTATION_SECONDS = 10.0
+REVOKED_SECONDS = 0.5
 TERMINATION_SECONDS = 3.0
 
 
@@ -133,25 +135,22 @@ class Envoy:
                 log.error("envoy could not be started", extra={"error": str(error)})
                 await self._end()
 
-    async def reconnect(self) -> None:
-        """Give up all connections: ``keep_alive`` starts another Envoy, which presents the certificate that is on disk now.
+    async def replace_revoked(self, identity: IdentityFolder) -> None:
+        """End Envoy, for ``keep_alive`` to start again, when it has connections with a revoked certificate. Never returns.
 
-        One that runs takes a new certificate for new connections only, and goes on with the old one on those it has to services.
+        It takes a new certificate from ``identity`` by itself, but for new connections only: those that it has to services would stay
+        refused. The last certificate but one may still be that of some.
         """
-        await self._end()
-
-    async def keep_certificate_good(self, identity: IdentityFolder) -> None:
-        """Reconnect when the certificate that connections were made with was revoked and ``identity`` has another. Never returns."""
-        presented = identity.credentials.serial
+        presented = [identity.credentials.serial]
         while True:
             await self._clock.sleep(REVOKED_SECONDS)
-            present = identity.credentials.serial
-            if present == presented:
-                continue
-            if identity.denials.denies(f"certificate:{presented}"):
-                log.warning("envoy is started again because its certificate was revoked", extra={"serial": presented})
-                await self.reconnect()
-            presented = present
+            if (present := identity.credentials.serial) != presented[-1]:
+                presented = [presented[-1], present]
+            denied = [identity.denials.denies(f"certificate:{serial}") for serial in presented]
+            if any(denied) and not denied[-1]:
+                log.warning("envoy is started again because its certificate was revoked", extra={"serial": present})
+                presented = [present]
+                await self._end()
 
     async def rotate_log(self) -> None:
         """Begin a new access log whenever the present one is full. Never returns."""

@@ -11,7 +11,8 @@ FORM = "picontroller audit record 1"
 GENESIS = "0" * 64
 # A record of this method says that those up to its `resource` were removed for their age or number; its digest is the hash of the last.
 PRUNED = "audit.pruned"
-# A record of this method says how many entries (its `resource`) were lost because more came than could be written.
+# A record of this method says how many entries (its `resource`) were not written since the last of its kind: those that are like one which
+# stands for them, those of strangers beyond their share, and those that came faster than they could be written.
 DROPPED = "audit.dropped"
 
 

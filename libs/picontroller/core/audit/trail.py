@@ -1,8 +1,8 @@
 """The way into the audit log for what has no transaction of its own: refusals, failures, and calls that changed nothing in a database.
 
 Entries wait in memory, a thousand at most, and are written together. A flood of refusals must cost neither memory nor the disk's time, and
-must not push what matters out of a log that keeps a million records: what does not fit is counted, and of calls beyond a caller's rate one
-a minute stands for all. The counts are written as records of their own.
+must not push what matters out of a log that keeps a million records: what does not fit is counted, one refusal a minute stands for all that
+are alike, and those of strangers have a ceiling together. The counts are written as records of their own.
 """
 
 import asyncio
@@ -10,12 +10,17 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from picontroller.core.audit.chain import DROPPED, Entry
+from picontroller.core.callers import ANONYMOUS
 from picontroller.core.clock import Clock
 
 CAPACITY = 1000
-# Of the same caller, from the same address, to the same method.
+# Of the same caller (or network, where nobody is known), to the same method, for the same reason.
 REPEATED_SECONDS = 60.0
-DROPPED_SECONDS = 10.0
+DROPPED_SECONDS = 60.0
+# Refusals of all strangers together: so many at once, and then one each time so many seconds have passed. They alone would need two months
+# to fill a log.
+STRANGERS_AT_ONCE = 60
+STRANGERS_SECONDS = 6.0
 # Entries gather for this long, so that one flush of the disk carries many. Well below the second within which a refusal is to be seen.
 GATHERING_SECONDS = 0.25
 
@@ -38,7 +43,8 @@ class Trail:
         self._waiting: list[Entry] = []
         self._missed = 0
         self._told = float("-inf")
-        self._limited: dict[tuple[str, str, str], float] = {}
+        self._alike: dict[tuple[str, str, str], float] = {}  # the oldest first
+        self._strangers_full = float("-inf")
         self._news = asyncio.Event()
         self._many = asyncio.Event()
 
@@ -56,17 +62,33 @@ class Trail:
         if len(self._waiting) >= CAPACITY // 2:
             self._many.set()
 
-    def note_limited(self, entry: Entry) -> None:
-        """Take an entry of a call beyond its caller's rate, or count it when the last like it is not a minute old."""
-        key, now = (entry.principal, entry.address, entry.method), self._clock.monotonic()
-        if now - self._limited.get(key, float("-inf")) < REPEATED_SECONDS:
+    def note_refused(self, entry: Entry, who: str) -> None:
+        """Take an entry of a call that was refused, or count it: when the last like it is not a minute old, or strangers had their share.
+
+        ``who`` is whose calls are alike: a principal, or the network of the address.
+        """
+        key, now = (who, entry.method, entry.reason), self._clock.monotonic()
+        alike = now - self._alike.get(key, float("-inf")) < REPEATED_SECONDS
+        if alike or (entry.principal == ANONYMOUS.principal and not self._take_from_strangers(now)):
             self._missed += 1
             self._news.set()
             return
-        if len(self._limited) >= CAPACITY:
-            self._limited.clear()
-        self._limited[key] = now
+        self._alike.pop(key, None)
+        self._alike[key] = now
+        self._forget_alike(now)
         self.note(entry)
+
+    def _take_from_strangers(self, now: float) -> bool:
+        full = max(now, self._strangers_full) + STRANGERS_SECONDS
+        if full - now > STRANGERS_AT_ONCE * STRANGERS_SECONDS:
+            return False
+        self._strangers_full = full
+        return True
+
+    def _forget_alike(self, now: float) -> None:
+        """Strangers can't have others forgotten: they are here as seldom as in the log."""
+        while len(self._alike) > CAPACITY or now - next(iter(self._alike.values())) >= REPEATED_SECONDS:
+            del self._alike[next(iter(self._alike))]
 
     async def run(self) -> None:
         """Write what comes, for ever."""

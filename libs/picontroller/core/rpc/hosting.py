@@ -43,11 +43,20 @@ class Manners:
     limits: LimitSettings = DEFAULT_LIMITS
 
 
-def chain(identity: IdentityFolder, manners: Manners, trail: Trail | None = None) -> list[Interceptor]:
-    """Return the interceptors in their order, outermost first. Without a ``trail`` refusals are in the log only."""
-    authenticator = Authenticator(
-        lambda: identity.trust.trust_domain, manners.forwarded, lambda: manners.clock.now().timestamp(), identity.denials
+def authenticator_of(identity: IdentityFolder, manners: Manners) -> Authenticator:
+    """Return who establishes the callers of a server of ``identity``."""
+    limits = manners.limits
+    return Authenticator(
+        lambda: identity.trust,
+        manners.forwarded,
+        lambda: manners.clock.now().timestamp(),
+        identity.denials,
+        limits.connection_age_seconds + limits.connection_grace_seconds,
     )
+
+
+def chain(authenticator: Authenticator, manners: Manners, trail: Trail | None = None) -> list[Interceptor]:
+    """Return the interceptors in their order, outermost first. Without a ``trail`` refusals are in the log only."""
     return [
         RequestIds(),
         AccessLog(),
@@ -79,10 +88,12 @@ async def serving(service: Service, identity: IdentityFolder, addresses: Sequenc
 
     Raises OSError naming the address that can't be had.
     """
-    server = Server(service.register, chain(identity, manners, service.trail), limits=_aging(manners.limits, identity))
+    manners = replace(manners, limits=_aging(manners.limits, identity))
+    authenticator = authenticator_of(identity, manners)
+    server = Server(service.register, chain(authenticator, manners, service.trail), limits=manners.limits)
     await server.start(addresses, server_credentials(identity))
     loop = asyncio.get_running_loop()
-    forget_listener = end_denied(server, identity)
+    forget_listeners = end_refused(server, identity, authenticator)
     tasks = [
         loop.create_task(keep_running(f"{service.name}: {name}", work, manners.clock), name=f"{service.name}: {name}")
         for name, work in service.background.items()
@@ -92,7 +103,7 @@ async def serving(service: Service, identity: IdentityFolder, addresses: Sequenc
     try:
         yield Running(service, server, tuple(server.bound))
     finally:
-        forget_listener()
+        forget_listeners()
         await server.drain(manners.grace_seconds)
         await cancel_and_wait(*tasks)
         log.info("service has stopped", extra={"service": service.name})
@@ -108,14 +119,23 @@ def _aging(limits: LimitSettings, identity: IdentityFolder) -> LimitSettings:
     return replace(limits, connection_age_seconds=max(1.0, min(limits.connection_age_seconds, life / 6)))
 
 
-def end_denied(server: Server, identity: IdentityFolder) -> Callable[[], None]:
-    """Have ``server`` end the streams of whoever is denied from now on; return what stops that."""
+def end_refused(server: Server, identity: IdentityFolder, authenticator: Authenticator) -> Callable[[], None]:
+    """Have ``server`` end the streams of whoever is denied, or no longer believed, from now on; return what stops that."""
     loop = asyncio.get_running_loop()
 
-    def end() -> None:
+    def end_denied() -> None:
         loop.call_soon_threadsafe(server.streams.end, identity.denials.holds)
 
-    return identity.denials.on_change(end)
+    def end_unproven() -> None:
+        loop.call_soon_threadsafe(server.streams.end_unproven, lambda call: authenticator.caller(call.context, call.metadata))
+
+    forget = (identity.denials.on_change(end_denied), identity.on_trust(end_unproven))
+
+    def stop() -> None:
+        for each in forget:
+            each()
+
+    return stop
 
 
 async def _watch_broken(service: Service, server: Server, clock: Clock) -> None:

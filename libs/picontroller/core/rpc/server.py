@@ -68,8 +68,8 @@ class Streams:
     """The streams that a server has open: draining ends them instead of waiting for them, and none outlives its caller's proof."""
 
     def __init__(self) -> None:
-        self._scopes: dict[asyncio.Timeout, Caller] = {}
-        self._revoked: set[asyncio.Timeout] = set()
+        self._scopes: dict[asyncio.Timeout, Call] = {}
+        self._refused: dict[asyncio.Timeout, Unauthenticated] = {}
         self.draining = False
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:
@@ -82,29 +82,38 @@ class Streams:
                 raise Unavailable("the server is going away", reason="DRAINING", retry_after=1.0)
             remaining = call.caller.expires - time.time()
             scope = asyncio.timeout(remaining if remaining < LONGEST_STREAM_SECONDS else None)
-            self._scopes[scope] = call.caller
+            self._scopes[scope] = call
             try:
                 async with scope:
                     return await proceed(call, request)
             except TimeoutError:
                 if not scope.expired():
                     raise
-                if scope in self._revoked:
-                    raise Unauthenticated(f"the {call.caller.method} was revoked", reason="PROOF_REVOKED") from None
+                if scope in self._refused:
+                    raise self._refused[scope] from None
                 if not self.draining:
                     raise Unauthenticated("the proof of who is calling has expired", reason="PROOF_EXPIRED") from None
                 raise Unavailable("the server is going away", reason="DRAINING", retry_after=1.0) from None
             finally:
                 self._scopes.pop(scope, None)
-                self._revoked.discard(scope)
+                self._refused.pop(scope, None)
 
         return handle
 
     def end(self, denied: Callable[[Caller], bool]) -> None:
         """End the streams of callers whose proof is ``denied``. To be called in the event loop when denials were added."""
-        for scope, caller in list(self._scopes.items()):
-            if denied(caller):
-                self._revoked.add(scope)
+        for scope, call in list(self._scopes.items()):
+            if denied(call.caller):
+                self._refused[scope] = Unauthenticated(f"the {call.caller.method} was revoked", reason="PROOF_REVOKED")
+                scope.reschedule(0)
+
+    def end_unproven(self, prove: Callable[[Call], object]) -> None:
+        """End the streams for which ``prove`` raises Unauthenticated. To be called in the event loop when something else is believed."""
+        for scope, call in list(self._scopes.items()):
+            try:
+                prove(call)
+            except Unauthenticated as error:
+                self._refused[scope] = error
                 scope.reschedule(0)
 
     def drain(self) -> None:

@@ -39,6 +39,8 @@ ACKNOWLEDGE_SECONDS = 60.0
 ACKNOWLEDGE_AGAIN_SECONDS = 2.0
 LONGEST_JITTER_SECONDS = 10.0
 CALL_SECONDS = 5.0
+SERVICE_REMEDY = "start `pictl serve identity` (or `pictl up`) again with the same --data-dir, which provisions it anew; then this service"
+MEMBER_REMEDY = "join again with a fresh token, or remove this member"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ class TrustWatch:
                 await asyncio.to_thread(believer.identity.denials.add, found, response.denials_version)
         if found:
             log.info("denials were added", extra={"count": len(found), "version": response.denials_version})
+            self._news[1].set()
         if response.HasField("trust_bundle"):
             await self._believe(trust_from(response.trust_bundle))
 
@@ -159,10 +162,10 @@ class TrustWatch:
             event.set()
 
     async def _acknowledge(self, news: asyncio.Event) -> None:
-        """Say what is believed: at once when it changed, and now and then as a sign of life."""
+        """Say what is believed, and by calling which certificate is used: at once when either changed, and now and then."""
         while True:
             news.clear()
-            wait = ACKNOWLEDGE_SECONDS
+            wait, serials = ACKNOWLEDGE_SECONDS, self._serials()
             for believer in self._believers:
                 stub = identity_pb2_grpc.IdentityServiceStub(self._channel())
                 request = trust_pb2.AcknowledgeTrustRequest(version=believer.identity.trust.version, identity=believer.acts_for)
@@ -172,7 +175,13 @@ class TrustWatch:
                     log.debug("trust could not be acknowledged yet", extra={"error": str(error)})
                     revoked = error.reason == "PROOF_REVOKED"
                     wait = REVOKED_PAUSE_SECONDS if revoked else ACKNOWLEDGE_AGAIN_SECONDS
-            await _set_within(news, wait)
+            loop = asyncio.get_running_loop()
+            until = loop.time() + wait
+            while not news.is_set() and self._serials() == serials and (left := until - loop.time()) > 0:
+                await _set_within(news, min(left, LOOK_SECONDS))
+
+    def _serials(self) -> list[str]:
+        return [believer.identity.credentials.serial for believer in self._believers]
 
     async def _renew_when_asked(self, news: asyncio.Event) -> None:
         while True:
@@ -181,8 +190,15 @@ class TrustWatch:
             await _set_within(news, ACKNOWLEDGE_SECONDS)
 
     async def _renew_if_asked(self, believer: Believer) -> None:
-        """Renew at once, but not all members together, when the bundle says so and our certificate belongs to another root."""
+        """Renew at once, but not all members together, when the bundle says so and our certificate belongs to another root.
+
+        What acts for another renews the other's revoked certificate without delay. Our own can't be renewed once it is revoked.
+        """
         trust, credentials = believer.identity.trust, believer.identity.credentials
+        if believer.renewal is not None and believer.acts_for and believer.identity.denials.denies(f"certificate:{credentials.serial}"):
+            log.warning("the certificate is renewed because it was revoked", extra={"identity": str(credentials.spiffe_id)})
+            believer.renewal.renew_now()
+            return
         if believer.renewal is None or not trust.renew_now or belongs_to(credentials.chain_pem, trust):
             return
         life = (credentials.not_after - credentials.not_before).total_seconds()
@@ -206,10 +222,8 @@ class TrustWatch:
         identity = self._believers[0].identity
         if identity.credentials.serial != serial:
             return
-        log.error(
-            "this member's certificate was revoked; everybody refuses it",
-            extra={"identity": _path(identity), "try": "join again with a fresh token, or remove this member"},
-        )
+        remedy = SERVICE_REMEDY if identity.credentials.spiffe_id.kind == "svc" else MEMBER_REMEDY
+        log.error("this member's certificate was revoked; everybody refuses it", extra={"identity": _path(identity), "try": remedy})
         until = self._clock.monotonic() + REVOKED_PAUSE_SECONDS
         while self._clock.monotonic() < until and identity.credentials.serial == serial:
             await self._clock.sleep(LOOK_SECONDS)

@@ -26,11 +26,13 @@ from picontroller.core.audit.pending import NotTheChange, Pending
 from picontroller.core.errors import DataLoss, Error, FailedPrecondition, Internal, QuotaExceeded, Unavailable
 from picontroller.core.files import make_private_folder
 from picontroller.core.store.migrations import migrate
+from picontroller.core.store.reserve import Reserve
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 LARGEST_BATCH = 200
+DISK_FULL = "DISK_FULL"
 _SETTINGS = (
     "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY;"
     "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA journal_size_limit=67108864"
@@ -40,11 +42,12 @@ _SETTINGS = (
 class _Job:
     """One piece of work with the future of who waits for it, and the audit record that its change takes along."""
 
-    __slots__ = ("error", "future", "loop", "pending", "recorded", "result", "work")
+    __slots__ = ("error", "future", "loop", "pending", "recorded", "result", "urgent", "work")
 
-    def __init__(self, work: Callable[[apsw.Connection], Any], loop: asyncio.AbstractEventLoop, pending: Pending | None = None) -> None:
+    def __init__(self, work: Callable[[apsw.Connection], Any], loop: asyncio.AbstractEventLoop, *, urgent: bool) -> None:
         self.work = work
-        self.pending = pending
+        self.urgent = urgent
+        self.pending: Pending | None = None
         self.recorded = False
         self.loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()
@@ -80,12 +83,13 @@ class Database:
     ``record``, when somebody set it, writes the audit record of the first change of each call, in the transaction of that change.
     """
 
-    def __init__(self, path: Path, connection: apsw.Connection, lock: int) -> None:
+    def __init__(self, path: Path, connection: apsw.Connection, lock: int, reserve: Reserve) -> None:
         self.path = path
         self.failed = False
         self.record: Callable[[apsw.Connection, Entry], None] | None = None
         self._connection = connection
         self._lock = lock
+        self._reserve = reserve
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._listeners: list[Callable[[], None]] = []
         self._writer = threading.Thread(target=self._write_forever, name=f"writer-{path.stem}", daemon=True)
@@ -96,16 +100,18 @@ class Database:
         self._writer.start()
 
     @classmethod
-    async def open(cls, path: Path, scripts: Sequence[str]) -> Self:
+    async def open(cls, path: Path, scripts: Sequence[str], *, reserve_bytes: int = 0) -> Self:
         """Open ``path``, make it if it is not there, and bring it to the newest schema.
+
+        ``reserve_bytes`` of the disk are kept in ``<name>.reserve`` beside it, to be given up for urgent changes when the disk is full.
 
         Raises FailedPrecondition when another process has it open, when it belongs to another program or a newer release, and DataLoss
         when it is damaged (it is left as it is).
         """
-        return await asyncio.to_thread(cls._open, path, scripts)
+        return await asyncio.to_thread(cls._open, path, scripts, reserve_bytes)
 
     @classmethod
-    def _open(cls, path: Path, scripts: Sequence[str]) -> Self:
+    def _open(cls, path: Path, scripts: Sequence[str], reserve_bytes: int) -> Self:
         try:
             make_private_folder(path.parent)
             lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -123,13 +129,15 @@ class Database:
             if connection.pragma("quick_check") != "ok":
                 raise DataLoss(f"{path} is damaged; restore a backup", reason="DATABASE_DAMAGED")
             migrate(connection, scripts)
+            reserve = Reserve(path.with_suffix(".reserve"), reserve_bytes)
+            reserve.make()
         except (apsw.NotADBError, apsw.CorruptError) as error:
             os.close(lock)
             raise DataLoss(f"{path} is damaged; restore a backup", reason="DATABASE_DAMAGED") from error
         except BaseException:
             os.close(lock)
             raise
-        return cls(path, connection, lock)
+        return cls(path, connection, lock, reserve)
 
     async def __aenter__(self) -> Self:
         return self
@@ -141,16 +149,17 @@ class Database:
         """Call ``listener`` in the event loop after every commit that changed something."""
         self._listeners.append(listener)
 
-    async def write(self, work: Callable[[apsw.Connection], T], *, prepares: bool = False) -> T:
+    async def write(self, work: Callable[[apsw.Connection], T], *, prepares: bool = False, urgent: bool = False) -> T:
         """Run ``work`` in the writer's thread and return its result once it is on disk.
 
         All of it happens or, when it raises, nothing. A cancelled caller changes nothing about that: the work is done or undone as a whole.
         ``work`` must only use the connection it is given, must not begin or end transactions, and must be quick. Work that only
-        ``prepares`` what its caller asked for, or takes that back, leaves the audit record to the write that does it.
+        ``prepares`` what its caller asked for, or takes that back, leaves the audit record to the write that does it. Work that is
+        ``urgent`` may be run a second time, after the first was taken back, in the room that was reserved for it.
         """
         if self._closed or self.failed:
             raise Unavailable(f"the database {self.path.name} is closed", reason="DATABASE_CLOSED")
-        job = _Job(work, asyncio.get_running_loop())
+        job = _Job(work, asyncio.get_running_loop(), urgent=urgent)
         if self.record is not None and not prepares and (started := pending.current()) is not None:
             started.entry()  # here, because the request belongs to this thread
             job.pending = started
@@ -211,6 +220,7 @@ class Database:
                 batch.append(more)
             try:
                 self._commit(batch)
+                self._retry_urgent(batch)
             except Exception as error:  # not even taking back worked: whoever waits must hear of it, and the writer must live
                 self.failed = True
                 log.critical("the writer could not take back a transaction", exc_info=error, extra={"database": str(self.path)})
@@ -223,6 +233,16 @@ class Database:
                         batch[0].loop.call_soon_threadsafe(listener)
                     except RuntimeError:
                         log.debug("a commit was not announced because its loop had closed")
+
+    def _retry_urgent(self, batch: list[_Job]) -> None:
+        """Run what is urgent again, alone, if the disk was full and room could be made."""
+        full = [job for job in batch if job.urgent and isinstance(job.error, QuotaExceeded) and job.error.reason == DISK_FULL]
+        if full and self._reserve.give_up():
+            for job in full:
+                job.error = None
+            self._commit(full)
+        elif any(job.error is None for job in batch):
+            self._reserve.make()
 
     def _commit(self, batch: list[_Job]) -> None:
         """Run all jobs in one transaction; when it fails as a whole, every job fails with it."""
@@ -262,7 +282,7 @@ class Database:
     def _translated(self, error: BaseException) -> Error:
         name = self.path.name
         if isinstance(error, apsw.FullError):
-            return QuotaExceeded(f"the disk of {name} is full; nothing was changed", reason="DISK_FULL")
+            return QuotaExceeded(f"the disk of {name} is full; nothing was changed", reason=DISK_FULL)
         if isinstance(error, apsw.CorruptError | apsw.NotADBError):
             self.failed = True
             return DataLoss(f"the database {name} is damaged", reason="DATABASE_DAMAGED")

@@ -7,6 +7,7 @@ certificate), ``roots.pem`` and ``trust.json`` (version, trust domain, API token
 
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,6 +118,7 @@ class IdentityFolder:
         self._mutex = threading.Lock()
         self._credentials: Credentials | None = None
         self._trust: Trust | None = None
+        self._listeners: list[Callable[[], None]] = []
 
     def exists(self) -> bool:
         """Return whether there is an identity in the folder."""
@@ -155,6 +157,11 @@ class IdentityFolder:
             self._credentials = credentials
             self.version += 1
 
+    def on_trust(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call ``listener`` after each change of what is believed, in the thread that stores it; return what takes it off again."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
     def store_trust(self, trust: Trust) -> None:
         """Write what is believed."""
         make_private_folder(self.path)
@@ -168,8 +175,12 @@ class IdentityFolder:
         }
         write_atomically(self.path / "trust.json", json.dumps(body).encode())
         with self._mutex:
+            changed = self._trust != trust
             self._trust = trust
             self.version += 1
+        if changed:
+            for listener in list(self._listeners):
+                listener()
 
     @property
     def credentials(self) -> Credentials:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from picontroller.core.clock import Clock
-from picontroller.core.tls.denials import Denial
+from picontroller.core.tls.denials import KEPT_AFTER_END_SECONDS, Denial
 from picontroller.core.tls.identity import Trust
 
 SIGN_SECONDS = 5.0
@@ -60,8 +60,8 @@ class News:
             self._woken.clear()
             found = await self._store.denials_after(self._version)
             if found:
-                now = self._clock.now().timestamp()
-                self._known = [entry for entry in self._known if entry[1].expires > now] + found
+                long_ago = self._clock.now().timestamp() - KEPT_AFTER_END_SECONDS
+                self._known = [entry for entry in self._known if entry[1].expires > long_ago] + found
                 self._version = found[-1][0]
             self._loaded.set()
             self._changed.set()

@@ -4,14 +4,14 @@ A revocation is one transaction: marks, denials and events together. Whoever is 
 denials that keep its proofs out end when those would have ended anyway.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from picontroller.core.callers import Caller, Role, SpiffeId, parse_spiffe_id
 from picontroller.core.clock import Clock
-from picontroller.core.errors import FailedPrecondition, PermissionDenied
+from picontroller.core.errors import FailedPrecondition, InvalidArgument, PermissionDenied, Violation
 
 # Tokens are believed a minute beyond their end, because clocks differ. Denials outlive that.
 KEPT_AFTER_END = timedelta(minutes=2)
@@ -32,8 +32,13 @@ class Store(Protocol):
         """Revoke one certificate. Raises NotFound."""
         ...
 
-    async def revoke_identity(self, identity: SpiffeId, reason: str, *, may_return: bool, now: datetime) -> Revoked:
-        """Revoke all that an identity has, its unused join tokens included, and bar it unless it may return. Raises NotFound."""
+    async def revoke_identity(
+        self, identity: SpiffeId, reason: str, *, may_return: bool, now: datetime, issued_before: datetime | None = None
+    ) -> Revoked:
+        """Revoke all that an identity has, its unused join tokens included, and bar it unless it may return. Raises NotFound.
+
+        What it got after ``issued_before`` is left alone.
+        """
         ...
 
     async def revoke_api_token(self, token_id: str, now: datetime) -> None:
@@ -49,15 +54,29 @@ class Revocations:
         self._trust_domain = trust_domain
         self._own = frozenset(own)
         self._clock = clock
+        self._listeners: list[Callable[[], object]] = []
+
+    def on_revocation(self, listener: Callable[[], object]) -> None:
+        """Call ``listener`` after every revocation."""
+        self._listeners.append(listener)
 
     async def certificate(self, caller: Caller, serial: str, reason: str) -> Revoked:
         """Revoke a certificate by its serial number, the caller's own included. Raises NotFound, PermissionDenied."""
         _refuse_services(caller, None)
-        return await self._store.revoke_certificate(serial, reason, self._clock.now())
+        revoked = await self._store.revoke_certificate(serial, reason, self._clock.now())
+        self._tell()
+        return revoked
 
-    async def identity(self, caller: Caller, path: str, reason: str, *, may_return: bool) -> Revoked:
-        """Revoke all that ``path`` has. Raises NotFound, PermissionDenied, FailedPrecondition for one that can't be barred."""
+    async def identity(self, caller: Caller, path: str, reason: str, *, may_return: bool, issued_before: datetime | None = None) -> Revoked:
+        """Revoke all that ``path`` has, or had until ``issued_before``.
+
+        Raises NotFound, PermissionDenied, FailedPrecondition for one that can't be barred, and InvalidArgument for a time without
+        ``may_return``: whoever stays out keeps nothing.
+        """
         _refuse_services(caller, path)
+        if issued_before is not None and not may_return:
+            wrong = Violation("issued_before", "goes with may_return only")
+            raise InvalidArgument("an identity that may not return loses everything", reason="VALIDATION_FAILED", violations=[wrong])
         if path in self._own and not may_return:
             # Without the authority or the gateway nobody could be told anything any more. They get a new certificate at the next start.
             raise FailedPrecondition(
@@ -65,11 +84,19 @@ class Revocations:
                 reason="IDENTITY_OWN",
             )
         identity = parse_spiffe_id(f"spiffe://{self._trust_domain}{path}")
-        return await self._store.revoke_identity(identity, reason, may_return=may_return, now=self._clock.now())
+        now = self._clock.now()
+        revoked = await self._store.revoke_identity(identity, reason, may_return=may_return, now=now, issued_before=issued_before)
+        self._tell()
+        return revoked
 
     async def api_token(self, token_id: str) -> None:
         """Revoke an API token. Raises NotFound."""
         await self._store.revoke_api_token(token_id, self._clock.now())
+        self._tell()
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
 
 
 def _refuse_services(caller: Caller, path: str | None) -> None:

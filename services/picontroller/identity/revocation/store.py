@@ -13,7 +13,7 @@ from picontroller.core.errors import Error, FailedPrecondition, NotFound
 from picontroller.core.events import Event
 from picontroller.core.store import outbox
 from picontroller.core.store.sqlite import Database
-from picontroller.core.tls.denials import Denial
+from picontroller.core.tls.denials import KEPT_AFTER_END_SECONDS, Denial
 from picontroller.identity.revocation.revoking import KEPT_AFTER_END, Revoked
 
 SCRIPT = """
@@ -26,6 +26,7 @@ CREATE TABLE denials (version INTEGER PRIMARY KEY AUTOINCREMENT, proof TEXT NOT 
 CREATE INDEX denials_by_end ON denials (expire_time);
 CREATE TABLE barred (path TEXT PRIMARY KEY, bar_time INTEGER NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;
 """
+LAST = datetime.max.replace(tzinfo=UTC)  # later than anything was issued
 
 
 class RevocationStore:
@@ -42,25 +43,28 @@ class RevocationStore:
                 raise NotFound(f"there is no certificate {serial}", reason="CERTIFICATE_UNKNOWN")
             return Revoked(_revoke_certificates(c, "serial = ?", serial, reason, now))
 
-        return await self._database.write(work)
+        return await self._database.write(work, urgent=True)
 
-    async def revoke_identity(self, identity: SpiffeId, reason: str, *, may_return: bool, now: datetime) -> Revoked:
+    async def revoke_identity(
+        self, identity: SpiffeId, reason: str, *, may_return: bool, now: datetime, issued_before: datetime | None = None
+    ) -> Revoked:
         """Revoke all that an identity has; see ``revoking.Store``."""
 
         def work(c: apsw.Connection) -> Revoked:
             if not _is_known(c, identity):
                 raise NotFound(f"{path_of(identity)} never had anything that could be revoked", reason="IDENTITY_UNKNOWN")
             end = _latest_end(c, identity)
-            serials = _revoke_certificates(c, "identity = ?", str(identity), reason, now)
-            tokens = _revoke_api_tokens(c, "subject = ?", identity.name, now) if identity.kind == "user" else ()
-            _revoke_join_tokens(c, path_of(identity), now)
+            upto = issued_before or LAST
+            serials = _revoke_certificates(c, "identity = ?", str(identity), reason, now, upto)
+            tokens = _revoke_api_tokens(c, "subject = ?", identity.name, now, upto) if identity.kind == "user" else ()
+            _revoke_join_tokens(c, path_of(identity), now, upto)
             if not may_return and not _is_barred(c, path_of(identity)):
                 c.execute("INSERT INTO barred VALUES (?, ?, ?)", (path_of(identity), _micros(now), reason))
                 _deny(c, str(identity), end, now)
                 outbox.emit(c, _event("identity.barred", str(identity), identity, reason, now))
             return Revoked(serials, tokens)
 
-        return await self._database.write(work)
+        return await self._database.write(work, urgent=True)
 
     async def revoke_api_token(self, token_id: str, now: datetime) -> None:
         """Revoke one API token; see ``revoking.Store``."""
@@ -70,7 +74,7 @@ class RevocationStore:
                 raise NotFound(f"there is no API token {token_id}", reason="TOKEN_UNKNOWN")
             _revoke_api_tokens(c, "id = ?", token_id, now)
 
-        await self._database.write(work)
+        await self._database.write(work, urgent=True)
 
     async def denials_after(self, version: int) -> list[tuple[int, Denial]]:
         """Return denials above ``version`` with their versions, in their order."""
@@ -119,12 +123,15 @@ def _latest_end(c: apsw.Connection, identity: SpiffeId) -> int:
     return int(str(found))
 
 
-def _revoke_certificates(c: apsw.Connection, which: str, value: str, reason: str, now: datetime) -> tuple[str, ...]:
-    """Revoke the certificates ``which`` (a constant condition of this module) that were not revoked before and have not ended."""
+def _revoke_certificates(c: apsw.Connection, which: str, value: str, reason: str, now: datetime, upto: datetime = LAST) -> tuple[str, ...]:
+    """Revoke the certificates ``which`` (a constant condition of this module) that were not revoked before and have not ended.
+
+    Those issued after ``upto`` are left alone, as are tokens in the functions below.
+    """
     rows = c.execute(
         f"UPDATE certificates SET revoke_time = ?, revoke_reason = ? WHERE {which} AND revoke_time IS NULL AND expire_time > ?"  # noqa: S608
-        " RETURNING serial, identity, expire_time",
-        (_micros(now), reason, value, _micros(now - KEPT_AFTER_END)),
+        " AND issue_time <= ? RETURNING serial, identity, expire_time",
+        (_micros(now), reason, value, _micros(now - KEPT_AFTER_END), _micros(upto)),
     ).fetchall()
     for serial, identity, end in rows:
         _deny(c, f"certificate:{serial}", int(str(end)), now)
@@ -132,11 +139,11 @@ def _revoke_certificates(c: apsw.Connection, which: str, value: str, reason: str
     return tuple(str(row[0]) for row in rows)
 
 
-def _revoke_api_tokens(c: apsw.Connection, which: str, value: str, now: datetime) -> tuple[str, ...]:
+def _revoke_api_tokens(c: apsw.Connection, which: str, value: str, now: datetime, upto: datetime = LAST) -> tuple[str, ...]:
     rows = c.execute(
         f"UPDATE api_tokens SET revoke_time = ? WHERE {which} AND revoke_time IS NULL AND expire_time > ?"  # noqa: S608 - constants
-        " RETURNING id, subject, expire_time",
-        (_micros(now), value, _micros(now - KEPT_AFTER_END)),
+        " AND create_time <= ? RETURNING id, subject, expire_time",
+        (_micros(now), value, _micros(now - KEPT_AFTER_END), _micros(upto)),
     ).fetchall()
     for token_id, subject, end in rows:
         _deny(c, f"token:{token_id}", int(str(end)), now)
@@ -144,22 +151,26 @@ def _revoke_api_tokens(c: apsw.Connection, which: str, value: str, now: datetime
     return tuple(str(row[0]) for row in rows)
 
 
-def _revoke_join_tokens(c: apsw.Connection, path: str, now: datetime) -> None:
+def _revoke_join_tokens(c: apsw.Connection, path: str, now: datetime, upto: datetime) -> None:
     """Make join tokens for ``path`` worthless that were made before: only a fresh one brings it back."""
     rows = c.execute(
         "UPDATE join_tokens SET revoke_time = ? WHERE identity = ? AND use_time IS NULL AND revoke_time IS NULL AND expire_time > ?"
-        " RETURNING id",
-        (_micros(now), path, _micros(now)),
+        " AND create_time <= ? RETURNING id",
+        (_micros(now), path, _micros(now), _micros(upto)),
     ).fetchall()
     for (token_id,) in rows:
         outbox.emit(c, Event("token.revoked", now, resource=str(token_id)))
 
 
 def _deny(c: apsw.Connection, proof: str, end: int, now: datetime) -> None:
-    """Add a denial unless what it denies has ended; ``end`` in microseconds. Denials that ended are forgotten."""
+    """Add a denial unless what it denies ended long ago; ``end`` in microseconds. Denials that did are forgotten.
+
+    Long ago as for members: a clock that was ahead, and is set right again, makes good what seemed to have ended.
+    """
     kept = end + KEPT_AFTER_END // timedelta(microseconds=1)
-    c.execute("DELETE FROM denials WHERE expire_time <= ?", (_micros(now),))
-    if kept > _micros(now):
+    long_ago = _micros(now - timedelta(seconds=KEPT_AFTER_END_SECONDS))
+    c.execute("DELETE FROM denials WHERE expire_time <= ?", (long_ago,))
+    if kept > long_ago:
         c.execute("INSERT OR REPLACE INTO denials (proof, expire_time) VALUES (?, ?)", (proof, kept))
 
 

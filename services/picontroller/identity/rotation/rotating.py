@@ -7,6 +7,7 @@ stopped in between, an authority is found before the step or after it.
 
 import asyncio
 import enum
+import errno
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from typing import Protocol
 
 from picontroller.core.callers import Caller, SpiffeId
 from picontroller.core.clock import Clock
-from picontroller.core.errors import FailedPrecondition, InvalidArgument, PermissionDenied, Violation
+from picontroller.core.errors import FailedPrecondition, InvalidArgument, PermissionDenied, QuotaExceeded, Violation
 from picontroller.core.events import Event
 from picontroller.identity import authority
 from picontroller.identity.keyring import Keyring, Position, State, write_issuing, write_root
@@ -55,8 +56,10 @@ _LEADS_TO = {
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Somebody with a good certificate. ``version`` is of the trust bundle that it acknowledged last, ``root`` of its newest certificate.
+    """Somebody with a good certificate. ``version`` is of the trust bundle that it acknowledged last.
 
+    ``root`` is of the certificate that it was seen to use, and of the newest one issued to it when it was not: people, who do not report,
+    and ``/gateway``, for which another speaks.
     ``seen`` is when it was heard of last, None for one that never was (and for people, who do not report).
     """
 
@@ -85,8 +88,8 @@ class Store(Protocol):
         """Put the authority into ``position`` with what members are to believe now, and return the version of that."""
         ...
 
-    async def acknowledge(self, identity: SpiffeId, version: int, now: datetime) -> None:
-        """Remember what a member believes, and that it is alive."""
+    async def acknowledge(self, identity: SpiffeId, version: int, proof: str, now: datetime) -> None:
+        """Remember what a member believes, that it is alive, and the certificate in use, which ``proof`` names if it is its own."""
         ...
 
     async def members(self, now: datetime) -> list[Member]:
@@ -103,23 +106,24 @@ class Rotation:
         self._silent = timedelta(seconds=silent_seconds)
         self._clock = clock
         self._turn = asyncio.Lock()
+        self._taking: set[asyncio.Task[Standing]] = set()
 
     async def acknowledge(self, caller: Caller, version: int, acts_for: str = "") -> None:
         """Take note that the caller, or ``/gateway`` by the gateway's process, believes ``version``.
 
         Raises PermissionDenied, and InvalidArgument for a version that does not exist yet.
         """
-        identity = caller.identity
+        identity, proof = caller.identity, caller.proof
         if acts_for:
             if caller.service != "gateway":
                 raise PermissionDenied("only the gateway's own process speaks for the gateway's identity", reason="NOT_GATEWAY")
-            identity = SpiffeId(self._registry.trust_domain, "gateway", "")
+            identity, proof = SpiffeId(self._registry.trust_domain, "gateway", ""), ""
         if identity is None or caller.method != "certificate":
             raise PermissionDenied("only members with a certificate acknowledge", reason="CERTIFICATE_NEEDED")
         newest = self._registry.trust.version
         if version > newest:
             raise InvalidArgument(f"there is no trust bundle {version} yet; the newest is {newest}", reason="VERSION_UNKNOWN")
-        await self._store.acknowledge(identity, version, self._clock.now())
+        await self._store.acknowledge(identity, version, proof, self._clock.now())
 
     async def standing(self) -> Standing:
         """Return where the authority is and who is behind."""
@@ -139,8 +143,21 @@ class Rotation:
         """Take a step, and return where that leads; one that was the last taken changes nothing.
 
         With ``force`` the members named in the answer are cut off. Raises FailedPrecondition ROTATION_STATE for a step out of its order,
-        MEMBERS_BEHIND naming those who are alive and in the way, ROOT_TOO_OLD for a root that can't vouch for another.
+        MEMBERS_BEHIND naming those who are alive and in the way, ROOT_TOO_OLD for a root that can't vouch for another, and QuotaExceeded
+        or FailedPrecondition when the keys can't be written. Whoever gives up waiting changes nothing about a step: what is committed and
+        what is issued with must not come apart.
         """
+        task = asyncio.create_task(self._take(step, force=force))
+        self._taking.add(task)
+        task.add_done_callback(self._taken)
+        return await asyncio.shield(task)
+
+    def _taken(self, task: asyncio.Task[Standing]) -> None:
+        self._taking.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.debug("a step was not taken", extra={"error": str(error)})  # whoever asked may have gone
+
+    async def _take(self, step: Step, *, force: bool) -> Standing:
         async with self._turn:
             keyring = self._registry.keyring
             if keyring.state is _LEADS_TO[step] and keyring.last_step == step.name:
@@ -150,7 +167,10 @@ class Rotation:
             before = await self.standing()
             if step in (Step.ACTIVATE, Step.FINISH) and before.stragglers and not force:
                 raise _behind(step, before.stragglers)
-            changed = await asyncio.to_thread(self._changed, keyring, step)
+            try:
+                changed = await asyncio.to_thread(self._changed, keyring, step)
+            except OSError as error:
+                raise unwritable(error) from error
             await self._commit(changed, step, before)
         after = await self.standing()
         cut_off = step is Step.FINISH or (step is Step.ACTIVATE and before.stragglers)
@@ -166,7 +186,10 @@ class Rotation:
         version = await self._store.move(changed.position, roots, digest_of(changed), event)
         self._registry.adopt(changed, trust_of(changed, version))
         log.info("the authority took a step", extra={"step": step.name, "state": changed.state.name, "version": version})
-        await asyncio.to_thread(changed.tidy)
+        try:
+            await asyncio.to_thread(changed.tidy)
+        except OSError as error:  # the next step, or the next start, tidies as well
+            log.warning("keys that do not count any more could not be removed", extra={"error": str(error)})
 
     def _changed(self, keyring: Keyring, step: Step) -> Keyring:
         """Return the keyring as it is after ``step``, its new keys on disk. Blocks."""
@@ -195,6 +218,14 @@ class Rotation:
         return keyring.state is State.STABLE or member.version != self._registry.trust.version
 
 
+def unwritable(error: OSError) -> QuotaExceeded | FailedPrecondition:
+    """Return what to say of keys that could not be written: nothing was committed, so that nothing changed."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return QuotaExceeded("the disk is full; the authority was not changed", reason="DISK_FULL")
+    text = f"the authority's keys can't be written: {error.strerror or error}; the authority was not changed"
+    return FailedPrecondition(text, reason="FOLDER_UNWRITABLE")
+
+
 def _out_of_order(step: Step, state: State) -> FailedPrecondition:
     possible = " or ".join(other.name for other, taken_from in _TAKEN_FROM.items() if taken_from is state)
     return FailedPrecondition(
@@ -207,7 +238,7 @@ def _out_of_order(step: Step, state: State) -> FailedPrecondition:
 def _behind(step: Step, members: tuple[Member, ...]) -> FailedPrecondition:
     names = [str(member.identity) for member in members]
     shown = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
-    why = "has not acknowledged the new root yet" if step is Step.ACTIVATE else "has no certificate of the new root yet"
+    why = "has not acknowledged the new root yet" if step is Step.ACTIVATE else "uses no certificate of the new root yet"
     return FailedPrecondition(
         f"{step.name} would cut off members that are alive: {shown}; wait until they follow, stop them, or force the step",
         reason="MEMBERS_BEHIND",

@@ -1,7 +1,7 @@
 """The authority's position, the roots it ever had, and its members: a part of the identity service's database.
 
 The row of ``authority`` is what commits a step of a rotation: keys that it doesn't name do not count. ``heard_of`` is for transactions that
-issue something to a member.
+issue something to a member. What a member was issued last it need not have got: the certificate that it was seen to use counts.
 """
 
 from collections.abc import Iterable
@@ -23,11 +23,14 @@ CREATE TABLE authority (state TEXT NOT NULL, active TEXT NOT NULL, other TEXT NO
 CREATE TABLE roots (number INTEGER PRIMARY KEY AUTOINCREMENT, fingerprint TEXT NOT NULL UNIQUE);
 CREATE TABLE members (identity TEXT PRIMARY KEY, version INTEGER NOT NULL, seen_time INTEGER NOT NULL) WITHOUT ROWID;
 """
+IN_USE_SCRIPT = "ALTER TABLE members ADD COLUMN serial TEXT NOT NULL DEFAULT '';"
 FORGOTTEN_AFTER = timedelta(days=150)  # longer than any certificate lives
 _MEMBERS = """
-SELECT c.identity, coalesce(m.version, 0), c.root, m.seen_time, max(c.number)
+SELECT c.identity, coalesce(m.version, 0), coalesce(used.root, c.root), m.seen_time, max(c.number)
 FROM certificates AS c LEFT JOIN members AS m ON m.identity = c.identity
-WHERE c.expire_time > ? AND c.revoke_time IS NULL GROUP BY c.identity ORDER BY c.identity
+LEFT JOIN certificates AS used ON used.serial = m.serial AND used.identity = m.identity
+    AND used.expire_time > :now AND used.revoke_time IS NULL
+WHERE c.expire_time > :now AND c.revoke_time IS NULL GROUP BY c.identity ORDER BY c.identity
 """
 
 
@@ -72,9 +75,9 @@ class RotationStore:
 
         return await self._database.write(work)
 
-    async def acknowledge(self, identity: SpiffeId, version: int, now: datetime) -> None:
-        """Remember what a member believes, and that it is alive."""
-        await self._database.write(lambda c: _seen(c, identity, version, now))
+    async def acknowledge(self, identity: SpiffeId, version: int, proof: str, now: datetime) -> None:
+        """Remember what a member believes and uses, and that it is alive."""
+        await self._database.write(lambda c: _seen(c, identity, version, proof, now))
 
     async def members(self, now: datetime) -> list[Member]:
         """Return everybody who has a certificate that is neither outdated nor revoked, by identity."""
@@ -82,23 +85,29 @@ class RotationStore:
         def work(c: apsw.Connection) -> list[Member]:
             return [
                 Member(parse_spiffe_id(str(identity)), int(version), str(root), None if seen is None else _time(seen))
-                for identity, version, root, seen, _ in c.execute(_MEMBERS, (_micros(now),))  # of each group the row with the maximum
+                for identity, version, root, seen, _ in c.execute(_MEMBERS, {"now": _micros(now)})  # of each group the row with the maximum
             ]
 
         return await self._database.read(work)
 
 
-def heard_of(c: apsw.Connection, identity: SpiffeId, now: datetime) -> None:
-    """Remember that a member is alive; what it acknowledged stays as it is."""
-    _seen(c, identity, None, now)
+def heard_of(c: apsw.Connection, identity: SpiffeId, proof: str, now: datetime) -> None:
+    """Remember that a member is alive and what it proved itself with, empty for nothing; what it acknowledged stays as it is."""
+    _seen(c, identity, None, proof, now)
 
 
-def _seen(c: apsw.Connection, identity: SpiffeId, version: int | None, now: datetime) -> None:
+def _seen(c: apsw.Connection, identity: SpiffeId, version: int | None, proof: str, now: datetime) -> None:
     c.execute(
-        "INSERT INTO members VALUES (:identity, coalesce(:version, 0), :now) ON CONFLICT (identity)"
-        " DO UPDATE SET version = coalesce(:version, version), seen_time = :now",
-        {"identity": str(identity), "version": version, "now": _micros(now)},
+        "INSERT INTO members (identity, version, seen_time, serial) VALUES (:identity, coalesce(:version, 0), :now, :serial)"
+        " ON CONFLICT (identity) DO UPDATE SET version = coalesce(:version, version), seen_time = :now,"
+        " serial = coalesce(nullif(:serial, ''), serial)",
+        {"identity": str(identity), "version": version, "now": _micros(now), "serial": _serial_in(proof)},
     )
+
+
+def _serial_in(proof: str) -> str:
+    kind, _, serial = proof.partition(":")
+    return serial if kind == "certificate" else ""
 
 
 def _put(c: apsw.Connection, position: Position, roots: Iterable[str]) -> None:

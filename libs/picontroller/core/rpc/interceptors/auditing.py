@@ -16,7 +16,9 @@ from picontroller.core.audit import pending
 from picontroller.core.audit.chain import Entry
 from picontroller.core.audit.pending import Pending
 from picontroller.core.audit.trail import Trail
+from picontroller.core.rpc.authentication import GATEWAY_REVOKED
 from picontroller.core.rpc.interceptors.call import Call, Handler, Method
+from picontroller.core.rpc.interceptors.rates import network_of
 from picontroller.core.rpc.limits import RATE_LIMITED
 from picontroller.core.rpc.permissions import CallClass
 
@@ -33,7 +35,8 @@ _HIDDEN = "(hidden)"
 class Auditing:
     """Leaves a record of each call of a changing class, and of every call that was refused for who the caller is.
 
-    Of changes beyond a caller's rate, which were never looked at, one a minute stands for all: a flood must not fill the log.
+    Of refusals and of changes beyond a caller's rate, which were never looked at, one a minute stands for all that are alike, and
+    those of whom nobody knows have a ceiling together: a flood must not fill the log.
     """
 
     def __init__(self, trail: Trail) -> None:
@@ -49,8 +52,8 @@ class Auditing:
             try:
                 return await proceed(call, request)
             finally:
-                if call.reason == RATE_LIMITED:
-                    trail.note_limited(_entry(call, request, trail.now()))
+                if _is_refused(call):
+                    trail.note_refused(_entry(call, request, trail.now()), _who(call))
                 elif call.code is not grpc.StatusCode.OK or not started.recorded:
                     trail.note(_entry(call, request, trail.now()))
 
@@ -58,10 +61,21 @@ class Auditing:
             try:
                 return await proceed(call, request)
             finally:
-                if call.code in _REFUSED:
-                    trail.note(_entry(call, request, trail.now()))
+                if call.code in _REFUSED or call.reason == GATEWAY_REVOKED:
+                    trail.note_refused(_entry(call, request, trail.now()), _who(call))
 
         return handle_change if changing else handle
+
+
+def _is_refused(call: Call) -> bool:
+    """Return whether a change was refused for who its caller is or how much he asks; all that fails of whom nobody knows counts as such."""
+    if call.caller.identity is None:
+        return call.code is not grpc.StatusCode.OK
+    return call.code in _REFUSED or call.reason == RATE_LIMITED
+
+
+def _who(call: Call) -> str:
+    return call.caller.principal if call.caller.identity is not None else network_of(call.address)
 
 
 def _entry(call: Call, request: Any, time: int) -> Entry:
