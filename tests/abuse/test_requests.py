@@ -17,7 +17,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from picontroller.core import errors
 from picontroller.core.clock import SystemClock
 from picontroller.core.rpc import mesh as rpc
-from picontroller.core.rpc.hosting import Manners, chain
+from picontroller.core.rpc.hosting import Manners, authenticator_of, chain
 from picontroller.core.rpc.interceptors.guarding import Deadlines
 from picontroller.core.rpc.server import Server
 from picontroller.core.rpc.validation import default_validator
@@ -213,7 +213,10 @@ async def impatient(tmp_path: Path) -> AsyncIterator[World]:
     """A discovery whose server lets no call take longer than ``CAP_SECONDS``."""
     manners = Manners(default_validator(), SystemClock(), grace_seconds=1)
     async with opened(tmp_path) as world, world.built() as service:
-        links = [Deadlines(CAP_SECONDS) if isinstance(link, Deadlines) else link for link in chain(world.identity, manners)]
+        links = [
+            Deadlines(CAP_SECONDS) if isinstance(link, Deadlines) else link
+            for link in chain(authenticator_of(world.identity, manners), manners)
+        ]
         server = Server(service.register, links)
         await server.start([world.socket], server_credentials(world.identity))
         outbox = asyncio.ensure_future(service.background["outbox"]())
